@@ -146,18 +146,25 @@ class Store:
 
     def ref(self, key: Key) -> dict | None:
         """The newest generation of a ref: asset, partition, part, manifest, generation."""
-        folder = f"refs/{encoded(key)}"
-        names = self.files.names(folder)
-        if not names:
-            return None
-        path = f"{folder}/{names[-1]}"
+        names = self.files.names(f"refs/{encoded(key)}")
+        return self.ref_file(key, int(names[-1].removesuffix(".json"))) if names else None
+
+    def ref_file(self, key: Key, generation: int) -> dict:
+        """One generation of a ref.
+
+        Raises:
+            ManifestError: if the file is not the canonical ref of that key and generation.
+        """
+        path = f"refs/{encoded(key)}/{generation:08d}.json"
         try:
-            ref = json.loads(self.files.read(path))
-            named = Key(ref["asset"], ref["partition"], ref["part"]), f"{ref['generation']:08d}.json"
-        except (ValueError, KeyError, TypeError):
+            data = self.files.read(path)
+            ref = json.loads(data)
+            named = Key(ref["asset"], ref["partition"], ref["part"])
+            sound = canonical_json(ref) == data and ref["generation"] == generation and len(ref["manifest"]) == 64
+        except (OSError, ValueError, KeyError, TypeError):
             raise ManifestError(f"{path}: not a ref. The file was changed.") from None
-        if named != (key, names[-1]):
-            raise ManifestError(f"{path}: is the ref of {named[0]}, it lies where {key} belongs.")
+        if not sound or named != key:
+            raise ManifestError(f"{path}: says generation {ref['generation']} of {named}; it was changed or moved.")
         return ref
 
     def publish(self, artifact: Artifact, expected: str | None, event: str = "published",

@@ -1,0 +1,388 @@
+"""The spec: what should exist, as a person writes it in ``stemma.toml``.
+
+Recipes stand in tables of their own and are turned into recipe objects by the room that knows them
+(:meth:`Spec.recipe`); a mistake anywhere is reported with the line on which it stands. Edits keep comments.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import tomllib
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar
+
+import tomlkit
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from pipelines.provenance.manifest import PartitionKeyError, checked_partition
+from pipelines.provenance.recipe import Recipe
+
+FILE = "stemma.toml"
+LATEST = "latest"
+AnyRecipe = TypeVar("AnyRecipe", bound=Recipe)
+
+
+class SpecError(ValueError):
+    """``stemma.toml`` does not say what it must; the message names file, line and remedy."""
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class SourceSpec(_Table):
+    """One snapshot of one source: where its records lie and how they are read and cleaned."""
+
+    reader: str
+    path: str = ""
+    license: str = ""
+    text_field: str = "text"
+    id_field: str = ""
+    license_field: str = ""
+    cleaning: str = ""
+
+
+class CorpusSpec(_Table):
+    """A selection of sources that is deduplicated, held out, decontaminated and tokenized together."""
+
+    sources: list[str] = Field(min_length=1)
+    vocabulary: str
+    suites: list[str] = []
+    dedup: dict[str, Any] = {}
+    heldout: dict[str, Any] = {}
+    decontaminate: dict[str, Any] = {}
+    signatures: dict[str, Any] = {}
+    shards: dict[str, Any] = {}
+
+
+class VocabularySpec(_Table):
+    """A vocabulary, trained once on a corpus and then frozen under its name."""
+
+    corpus: str
+    recipe: dict[str, Any] = {}
+
+
+class SuiteSpec(_Table):
+    """A set of benchmark items, made once from a corpus's held-out documents or from files, then frozen."""
+
+    corpus: str = ""
+    path: str = ""
+    recipe: dict[str, Any] = {}
+
+
+class RunSpec(_Table):
+    """One pretraining run."""
+
+    corpus: str
+    vocabulary: str = ""
+    mixture: dict[str, Any] = {}
+    training: dict[str, Any] = {}
+
+
+class FinetuneSpec(_Table):
+    """One fine-tune of a run's checkpoint."""
+
+    base: str
+    task: str
+    data: dict[str, Any] = {}
+    training: dict[str, Any] = {}
+
+
+class Document(_Table):
+    """The whole of ``stemma.toml``."""
+
+    default_run: str = ""
+    sources: dict[str, SourceSpec] = {}
+    cleaning: dict[str, dict[str, Any]] = {}
+    corpora: dict[str, CorpusSpec] = {}
+    vocabularies: dict[str, VocabularySpec] = {}
+    suites: dict[str, SuiteSpec] = {}
+    runs: dict[str, RunSpec] = {}
+    finetunes: dict[str, FinetuneSpec] = {}
+    evaluation: dict[str, Any] = {}
+    gate: dict[str, Any] = {}
+
+    @field_validator("sources", "corpora", "vocabularies", "suites", "runs", "finetunes")
+    @classmethod
+    def _keys_allowed(cls, named: dict[str, Any]) -> dict[str, Any]:
+        for key in named:
+            try:
+                checked_partition(key)
+            except PartitionKeyError as error:
+                raise ValueError(str(error)) from None
+        return named
+
+
+class Spec:
+    """A validated ``stemma.toml``.
+
+    Raises:
+        SpecError: at the first thing that is wrong, with its line.
+    """
+
+    def __init__(self, text: str, path: Path) -> None:
+        self.text, self.path = text, path
+        try:
+            tables = tomllib.loads(text)
+        except tomllib.TOMLDecodeError as error:
+            raise SpecError(f"{path.name}: {error}.") from None
+        try:
+            self.document = Document.model_validate(tables)
+        except ValidationError as error:
+            raise self._explained(error, (), Document) from None
+        self._check_references()
+
+    @classmethod
+    def load(cls, path: Path) -> Spec:
+        """Read a file.
+
+        Raises:
+            SpecError: if it is missing or wrong.
+        """
+        try:
+            return cls(path.read_text(encoding="utf-8"), path)
+        except FileNotFoundError:
+            raise SpecError(f"{path} is missing. Run from the checkout, or give --spec FILE.") from None
+        except UnicodeDecodeError as error:
+            raise SpecError(f"{path.name}: is not UTF-8 ({error.reason} at byte {error.start}).") from None
+
+    # -- what it names ---------------------------------------------------------------------------------------
+
+    def run(self, name: str) -> RunSpec:
+        return self._named("runs", name)
+
+    def corpus(self, name: str) -> CorpusSpec:
+        return self._named("corpora", name)
+
+    def source(self, key: str) -> SourceSpec:
+        """The source of a partition key; an installed distribution need not be listed one by one."""
+        if key not in self.document.sources and key in self._installed:
+            return SourceSpec(reader="installed-docs", cleaning=self._docs_cleaning)
+        return self._named("sources", key)
+
+    def finetunes_of(self, run: str) -> list[str]:
+        return [name for name, finetune in self.document.finetunes.items() if finetune.base == run]
+
+    def sources_of(self, corpus: str) -> list[str]:
+        """Partition keys of a corpus's sources, in the order in which survivors of dedup are preferred.
+
+        An entry is ``NAME/SNAPSHOT``, ``NAME`` or ``NAME/latest`` (the newest snapshot that the spec lists), or
+        ``installed-docs`` (every distribution in this environment).
+        """
+        keys: list[str] = []
+        for entry in self.corpus(corpus).sources:
+            found = self._selected(entry, corpus)
+            keys += [key for key in found if key not in keys]
+        return keys
+
+    def all_sources(self) -> list[str]:
+        """Every listed source and every one that a corpus selects by rule."""
+        keys = dict.fromkeys(self.document.sources)
+        for corpus in self.document.corpora:
+            keys.update(dict.fromkeys(self.sources_of(corpus)))
+        return list(keys)
+
+    def recipe(self, kind: type[AnyRecipe], where: tuple[str, ...], **fixed: Any) -> AnyRecipe:
+        """The recipe in the table at ``where``, over the defaults of its class.
+
+        Raises:
+            SpecError: for a key that the recipe does not have or a value out of bounds, with its line.
+        """
+        table: Any = tomllib.loads(self.text)
+        for name in where:
+            table = table.get(name, {})
+        try:
+            return kind.model_validate({**fixed, **table})
+        except ValidationError as error:
+            raise self._explained(error, where, kind) from None
+
+    def _selected(self, entry: str, corpus: str) -> list[str]:
+        if entry == "installed-docs":
+            return list(self._installed)
+        if entry in self.document.sources:
+            return [entry]
+        name = entry.removesuffix(f"/{LATEST}")
+        snapshots = [key for key in self.document.sources if key.rpartition("/")[0] == name]
+        if snapshots:
+            return [max(snapshots, key=_natural)]
+        raise self._unknown("sources", entry, ("corpora", corpus, "sources"))
+
+    @cached_property
+    def _installed(self) -> dict[str, None]:
+        if not any("installed-docs" in corpus.sources for corpus in self.document.corpora.values()):
+            return {}
+        from pipelines.distributions import installed_distributions
+
+        return dict.fromkeys(f"pypi-docs.{name}/{version}" for name, version in installed_distributions())
+
+    @property
+    def _docs_cleaning(self) -> str:
+        listed = [s.cleaning for s in self.document.sources.values() if s.reader == "installed-docs"]
+        return listed[0] if listed else ""
+
+    def _named(self, kind: str, name: str) -> Any:
+        table = getattr(self.document, kind)
+        if name not in table:
+            raise self._unknown(kind, name, ())
+        return table[name]
+
+    # -- errors ----------------------------------------------------------------------------------------------
+
+    def _check_references(self) -> None:
+        document = self.document
+        references = [(("default_run",), "runs", document.default_run)] if document.default_run else []
+        for key, source in document.sources.items():
+            if source.cleaning:
+                references.append((("sources", key, "cleaning"), "cleaning", source.cleaning))
+        for name, corpus in document.corpora.items():
+            references.append((("corpora", name, "vocabulary"), "vocabularies", corpus.vocabulary))
+            references += [(("corpora", name, "suites"), "suites", suite) for suite in corpus.suites]
+        for kind in ("vocabularies", "suites", "runs"):
+            for name, entry in getattr(document, kind).items():
+                if entry.corpus:
+                    references.append(((kind, name, "corpus"), "corpora", entry.corpus))
+        for name, run in document.runs.items():
+            if run.vocabulary:
+                references.append((("runs", name, "vocabulary"), "vocabularies", run.vocabulary))
+        references += [(("finetunes", name, "base"), "runs", f.base) for name, f in document.finetunes.items()]
+        for where, kind, name in references:
+            if name not in getattr(document, kind):
+                raise self._unknown(kind, name, where)
+        for name in document.corpora:
+            self.sources_of(name)
+        for name, suite in document.suites.items():
+            if bool(suite.corpus) == bool(suite.path):
+                raise SpecError(f"{self._at(('suites', name))}: a suite has either a corpus or a path.")
+        if both := sorted(document.runs.keys() & document.finetunes.keys()):
+            raise SpecError(f"{self._at(('finetunes', both[0]))}: {both[0]!r} names both a run and a fine-tune; "
+                            "checkpoints are addressed by name, so take another one.")
+
+    def _unknown(self, kind: str, name: str, where: tuple[str, ...]) -> SpecError:
+        there = sorted(getattr(self.document, kind))
+        close = difflib.get_close_matches(name, there, 1)
+        hint = f" Did you mean {close[0]!r}?" if close else f" There are: {', '.join(there) or 'none'}."
+        place = self._at(where) if where else self.path.name
+        return SpecError(f"{place}: no {name!r} in [{kind}].{hint}")
+
+    def _explained(self, error: ValidationError, where: tuple[str, ...], kind: type[BaseModel]) -> SpecError:
+        first = error.errors()[0]
+        location = tuple(str(step) for step in first["loc"])
+        message = first["msg"].removeprefix("Value error, ")
+        if first["type"] == "extra_forbidden":
+            known = _fields_at(kind, location[:-1])
+            close = difflib.get_close_matches(location[-1], known, 1)
+            hint = f"did you mean {close[0]!r}?" if close else f"known here: {', '.join(known)}"
+            message = f"unknown key {location[-1]!r}; {hint}"
+        elif location:
+            found = "" if first["type"] == "missing" else f", found {first['input']!r}"
+            message = f"{'.'.join(location)}: {message}{found}"
+        return SpecError(f"{self._at((*where, *location))}: {message}.")
+
+    def _at(self, where: tuple[str, ...]) -> str:
+        """FILE:LINE of the deepest key on this path that is written in the file."""
+        lines = _key_lines(self.text)
+        for depth in range(len(where), 0, -1):
+            if where[:depth] in lines:
+                return f"{self.path.name}:{lines[where[:depth]]}"
+        return self.path.name
+
+
+def add_source(text: str, key: str, source: dict[str, Any], corpus: str, run: str, like: Spec | None = None) -> str:
+    """``stemma.toml`` with one more source, in a corpus and a run that are made if they are missing.
+
+    A new corpus and run take over every recipe of ``like``'s default run, with a vocabulary and a suite of their own.
+    """
+    document = tomlkit.parse(text)
+    sources = document.setdefault("sources", tomlkit.table(is_super_table=True))
+    if key in sources:
+        raise SpecError(f"{FILE}: source {key!r} exists already; give the new snapshot another name, NAME/SNAPSHOT.")
+    sources[key] = _table(source)
+    corpora = document.setdefault("corpora", tomlkit.table(is_super_table=True))
+    if corpus in corpora:
+        corpora[corpus]["sources"].append(key)
+    else:
+        _add_corpus(document, key, corpus, like)
+    runs = document.setdefault("runs", tomlkit.table(is_super_table=True))
+    if run not in runs:
+        runs[run] = _table({"corpus": corpus, **_recipes(like, "runs", ("mixture", "training"))})
+    return tomlkit.dumps(document)
+
+
+def _add_corpus(document: tomlkit.TOMLDocument, key: str, corpus: str, like: Spec | None) -> None:
+    vocabulary, suite = f"{corpus}-vocabulary", f"{corpus}-suite"
+    kinds = ("dedup", "heldout", "decontaminate", "signatures", "shards")
+    document["corpora"][corpus] = _table({  # type: ignore[index]
+        "sources": [key], "vocabulary": vocabulary, "suites": [suite], **_recipes(like, "corpora", kinds)})
+    vocabularies = document.setdefault("vocabularies", tomlkit.table(is_super_table=True))
+    vocabularies[vocabulary] = _table({"corpus": corpus, **_recipes(like, "vocabularies", ("recipe",))})
+    suites = document.setdefault("suites", tomlkit.table(is_super_table=True))
+    suites[suite] = _table({"corpus": corpus, **_recipes(like, "suites", ("recipe",))})
+
+
+def _recipes(like: Spec | None, kind: str, names: tuple[str, ...]) -> dict[str, Any]:
+    """The recipe tables of the default run and of what it stands on."""
+    if like is None or not like.document.default_run:
+        return {}
+    run = like.run(like.document.default_run)
+    corpus = like.corpus(run.corpus)
+    name = {"runs": like.document.default_run, "corpora": run.corpus, "vocabularies": corpus.vocabulary,
+            "suites": corpus.suites[0] if corpus.suites else ""}[kind]
+    entry = getattr(like.document, kind).get(name)
+    return {n: value for n in names if entry is not None and (value := getattr(entry, n))}
+
+
+def _table(values: dict[str, Any]) -> Any:
+    table = tomlkit.table()
+    for name, value in values.items():
+        table[name] = _table(value) if isinstance(value, dict) else value
+    return table
+
+
+def _fields_at(kind: type[BaseModel], location: tuple[str, ...]) -> list[str]:
+    """Names of the fields that a table at this place may have."""
+    current: Any = kind
+    for step in location:
+        if isinstance(current, type) and issubclass(current, BaseModel) and step in current.model_fields:
+            current = current.model_fields[step].annotation
+        args = getattr(current, "__args__", ())
+        if args and isinstance(args[-1], type) and issubclass(args[-1], BaseModel):
+            current = args[-1]
+    return sorted(current.model_fields) if isinstance(current, type) and issubclass(current, BaseModel) else []
+
+
+def _natural(key: str) -> list[Any]:
+    """Sort key by which 1.10 is newer than 1.9."""
+    return [(1, int(piece), "") if piece.isdigit() else (0, 0, piece) for piece in re.split(r"(\d+)", key)]
+
+
+def _key_lines(text: str) -> dict[tuple[str, ...], int]:
+    """Line (from 1) of every table header and of every key that begins a line."""
+    lines: dict[tuple[str, ...], int] = {}
+    table: tuple[str, ...] = ()
+    for number, line in enumerate(text.splitlines(), 1):
+        stripped = line.strip()
+        if stripped.startswith("["):
+            table = _path_of(f"{stripped.split(']')[0].lstrip('[')}=0") or table
+            for depth in range(1, len(table) + 1):
+                lines.setdefault(table[:depth], number)
+            lines[table] = number
+        elif "=" in stripped and not stripped.startswith("#"):
+            key = _path_of(f"{stripped.split('=')[0]}=0")
+            if key:
+                lines.setdefault((*table, *key), number)
+    return lines
+
+
+def _path_of(assignment: str) -> tuple[str, ...]:
+    """``a."b/c".d=0`` as ("a", "b/c", "d"); empty if it is no assignment."""
+    try:
+        value: Any = tomllib.loads(assignment)
+    except tomllib.TOMLDecodeError:
+        return ()
+    path: tuple[str, ...] = ()
+    while isinstance(value, dict):
+        name, value = next(iter(value.items()))
+        path = (*path, name)
+    return path
