@@ -1,0 +1,1 @@
+"""Token shards to checkpoints: models, loop, checkpoints, fine-tunes, export."""

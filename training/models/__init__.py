@@ -1,0 +1,1 @@
+"""Networks, written by hand, with the parameter names of Hugging Face."""
