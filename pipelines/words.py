@@ -1,0 +1,198 @@
+r"""The one word rule of shingles and n-grams, as kernels over Arrow's bytes and offsets.
+
+A word is a longest run of ``\w`` characters in Unicode's sense (Python's ``re``: ``str.isalnum()`` or ``_``), each
+character lower-cased by its simple, context-free mapping: capital sigma becomes the medial small sigma also at the end of a word, and
+İ (U+0130), the one letter whose ``str.lower()`` is longer than one character, becomes i.
+
+Hashes are unsigned 64-bit and made of multiplications, shifts and exclusive ors only, so that every machine computes
+alike. Golden vectors freeze them as ``stemma-words/1``. Which characters are letters comes from Python's own Unicode
+tables (:data:`UNICODE`, 14.0 in Python 3.11, 16.0 in 3.14): later versions add rare scripts and CJK extensions, and
+change no character that an earlier version had assigned.
+
+This module compiles kernels: import it inside functions, never where the graph is defined.
+"""
+
+from __future__ import annotations
+
+import functools
+import unicodedata
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numba import njit
+from numpy.typing import NDArray
+
+RULE = "stemma-words/1"
+UNICODE = unicodedata.unidata_version
+TABLE_SIZE = 0x32400  # no letter lies above CJK extension H (U+31350 to U+323AF); a test looks at all of them
+PIECE_BYTES = 8 << 20  # text that is hashed at once: bounds memory whatever the size of a record batch
+
+U64 = NDArray[np.uint64]
+I64 = NDArray[np.int64]
+
+_SEED = np.uint64(0x9E3779B97F4A7C15)
+_CHARACTER = np.uint64(0xD6E8FEB86659FD93)  # odd, so that each step is a bijection of the state
+_WORD = np.uint64(0xF1357AEA2E62A9C3)  # 3 modulo 8: B - 1 and B² - 1 keep all but 1 and 3 bits of what they multiply
+_LENGTH = np.uint64(0xA0761D6478BD642F)
+_MIX1, _MIX2 = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
+_S27, _S30, _S31, _S32 = np.uint64(27), np.uint64(30), np.uint64(31), np.uint64(32)
+
+
+@functools.cache
+def character_table() -> NDArray[np.uint32]:
+    """By code point: the lower-case code point of a word character, 0 for every other character."""
+    table = np.zeros(TABLE_SIZE, np.uint32)
+    for code in range(TABLE_SIZE):
+        character = chr(code)
+        if character == "_" or character.isalnum():
+            lower = character.lower()
+            table[code] = ord(lower[0])  # one character everywhere but in İ, whose first one is the simple mapping
+    table.flags.writeable = False
+    return table
+
+
+def text_buffers(texts: pa.Array) -> tuple[NDArray[np.uint8], I64]:
+    """Bytes of an Arrow text column and the offsets of its rows, without a copy where the offsets are 64-bit.
+
+    Raises:
+        ValueError: if a text is null.
+    """
+    if texts.null_count:
+        raise ValueError(f"{texts.null_count} of {len(texts)} texts are null; a text may be empty, not missing.")
+    if not pa.types.is_large_string(texts.type):
+        texts = texts.cast(pa.large_string())
+    _, offsets, data = texts.buffers()
+    if len(texts) == 0 or offsets is None:
+        return np.zeros(0, np.uint8), np.zeros(1, np.int64)
+    rows = np.frombuffer(offsets, np.int64)[texts.offset : texts.offset + len(texts) + 1]
+    return np.frombuffer(data, np.uint8) if data is not None and data.size else np.zeros(0, np.uint8), rows
+
+
+def pieces(texts: pa.ChunkedArray | pa.Array, max_bytes: int = PIECE_BYTES) -> Iterator[pa.Array]:
+    """The column cut into arrays of at most ``max_bytes`` of text (or a single longer text)."""
+    for chunk in texts.chunks if isinstance(texts, pa.ChunkedArray) else [texts]:
+        rows = text_buffers(chunk)[1]
+        start = 0
+        while start < len(chunk):
+            stop = int(np.searchsorted(rows, rows[start] + max_bytes, side="right")) - 1
+            stop = max(start + 1, min(stop, len(chunk)))
+            yield chunk.slice(start, stop - start)
+            start = stop
+
+
+def word_hashes(texts: pa.Array) -> tuple[U64, I64]:
+    """One 64-bit hash for each word, and for each document where its words begin: int64 [documents + 1]."""
+    data, offsets = text_buffers(texts)
+    return _word_hashes(data, offsets, character_table())
+
+
+def shingle_hashes(words: U64, offsets: I64, n: int) -> tuple[U64, I64]:
+    """Hashes of the word n-grams of each document; a shorter document is one shingle of all its words."""
+    return _gram_hashes(words, offsets, n, True)
+
+
+def gram_hashes(words: U64, offsets: I64, n: int) -> tuple[U64, I64]:
+    """Hashes of the word n-grams of each document; none of a shorter document."""
+    return _gram_hashes(words, offsets, n, False)
+
+
+def fingerprints(words: U64, offsets: I64) -> pa.FixedSizeBinaryArray:
+    """128 bits over the word sequence of each document: equal texts but for case, punctuation and white space."""
+    both = _fingerprints(words, offsets).astype("<u8")
+    buffers: list[Any] = [None, pa.py_buffer(both.tobytes())]
+    return pa.FixedSizeBinaryArray.from_buffers(pa.binary(16), len(offsets) - 1, buffers)
+
+
+@njit(cache=True, nogil=True, inline="always")
+def mixed(x):  # noqa: ANN001, ANN201 (compiled for uint64)
+    """splitmix64 finaliser (Steele, Lea & Flood 2014): a bijection whose every output bit depends on every input bit."""
+    x = (x ^ (x >> _S30)) * _MIX1
+    x = (x ^ (x >> _S27)) * _MIX2
+    return x ^ (x >> _S31)
+
+
+@njit(cache=True, nogil=True)
+def _word_hashes(data, offsets, table):  # noqa: ANN001, ANN202
+    num_docs = offsets.size - 1
+    hashes = np.empty((offsets[num_docs] - offsets[0]) // 2 + num_docs + 1, np.uint64)
+    starts = np.empty(num_docs + 1, np.int64)
+    count = 0
+    for doc in range(num_docs):
+        starts[doc] = count
+        at, end = offsets[doc], offsets[doc + 1]
+        state, inside = _SEED, False
+        while at < end:
+            code = np.int64(data[at])
+            at += 1
+            if code >= 0x80:
+                size = 1 if code < 0xE0 else 2 if code < 0xF0 else 3
+                code &= 0x3F >> size
+                for _ in range(size):
+                    if at < end:  # a text cut inside a character must not read its neighbour
+                        code = (code << 6) | (np.int64(data[at]) & 0x3F)
+                        at += 1
+            lower = table[code] if code < table.size else np.uint32(0)
+            if lower != 0:
+                state = (state ^ np.uint64(lower)) * _CHARACTER
+                state ^= state >> _S32
+                inside = True
+            elif inside:
+                hashes[count] = mixed(state)
+                count += 1
+                state, inside = _SEED, False
+        if inside:
+            hashes[count] = mixed(state)
+            count += 1
+    starts[num_docs] = count
+    return hashes[:count].copy(), starts
+
+
+@njit(cache=True, nogil=True)
+def _gram_hashes(words, offsets, n, whole_if_short):  # noqa: ANN001, ANN202
+    """Polynomial over word hashes modulo 2⁶⁴, rolled, then mixed with the number of words."""
+    num_docs = offsets.size - 1
+    starts = np.empty(num_docs + 1, np.int64)
+    count = 0
+    for doc in range(num_docs):
+        starts[doc] = count
+        length = offsets[doc + 1] - offsets[doc]
+        if length >= n:
+            count += length - n + 1
+        elif whole_if_short and length > 0:
+            count += 1
+    starts[num_docs] = count
+    grams = np.empty(count, np.uint64)
+    power = np.uint64(1)
+    for _ in range(n):
+        power = power * _WORD
+    for doc in range(num_docs):
+        first, last = offsets[doc], offsets[doc + 1]
+        if starts[doc + 1] == starts[doc]:
+            continue
+        size = min(n, last - first)
+        salt = np.uint64(size) * _LENGTH
+        state = np.uint64(0)
+        for word in range(first, first + size):
+            state = state * _WORD + words[word]
+        to = starts[doc]
+        grams[to] = mixed(state ^ salt)
+        for word in range(first + size, last):
+            to += 1
+            state = state * _WORD + words[word] - words[word - n] * power
+            grams[to] = mixed(state ^ salt)
+    return grams, starts
+
+
+@njit(cache=True, nogil=True)
+def _fingerprints(words, offsets):  # noqa: ANN001, ANN202
+    num_docs = offsets.size - 1
+    out = np.empty((num_docs, 2), np.uint64)
+    for doc in range(num_docs):
+        one, two = _SEED, _LENGTH
+        for word in range(offsets[doc], offsets[doc + 1]):
+            one = mixed(one * _WORD + words[word])
+            two = mixed((two + words[word]) * _CHARACTER)
+        out[doc, 0], out[doc, 1] = one, two
+    return out
