@@ -21,8 +21,8 @@ def permutations(num_perm: int, seed: int) -> tuple[U32, U32]:
     """Odd multipliers and offsets of datasketch's permutations h → a·h + b modulo 2³²."""
     from datasketch import MinHash
 
-    a, b = MinHash(num_perm=num_perm, seed=seed, scheme="affine32").permutations
-    return np.ascontiguousarray(a, np.uint32), np.ascontiguousarray(b, np.uint32)
+    both = np.asarray(MinHash(num_perm=num_perm, seed=seed, scheme="affine32").permutations)
+    return np.ascontiguousarray(both[0], np.uint32), np.ascontiguousarray(both[1], np.uint32)
 
 
 def distinct(grams: NDArray[np.uint64], offsets: I64) -> tuple[U32, I64]:

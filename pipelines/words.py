@@ -1,8 +1,8 @@
 r"""The one word rule of shingles and n-grams, as kernels over Arrow's bytes and offsets.
 
 A word is a longest run of ``\w`` characters in Unicode's sense (Python's ``re``: ``str.isalnum()`` or ``_``), each
-character lower-cased by its simple, context-free mapping: capital sigma becomes the medial small sigma also at the end of a word, and
-İ (U+0130), the one letter whose ``str.lower()`` is longer than one character, becomes i.
+character lower-cased by its simple, context-free mapping: capital sigma becomes the medial small sigma also at the
+end of a word, and İ (U+0130), the one letter whose ``str.lower()`` is longer than one character, becomes i.
 
 Hashes are unsigned 64-bit and made of multiplications, shifts and exclusive ors only, so that every machine computes
 alike. Golden vectors freeze them as ``stemma-words/1``. Which characters are letters comes from Python's own Unicode
