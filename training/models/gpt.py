@@ -27,7 +27,7 @@ class KVCache:
         starts_B: for prompts of unequal length padded on the left: where each one begins.
     """
 
-    starts_B: Tensor | None = None  # noqa: N815 (a tensor carries its shape)
+    starts_B: Tensor | None = None
     length: int = 0
     keys: list[Tensor] = field(default_factory=list)  # [B, K, S, C] each
     values: list[Tensor] = field(default_factory=list)

@@ -1,0 +1,65 @@
+"""Weight files: safetensors whose bytes are the same every time.
+
+The safetensors library writes the header's metadata in the order of a hash table, which differs from process to
+process; here the header is canonical JSON and tensors lie in the order of their names. Any reader of the format
+reads these files.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from pipelines.provenance.recipe import canonical_json
+
+DTYPES = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16", torch.int64: "I64", torch.int32: "I32"}
+HEADER_LIMIT = 100_000_000  # bytes; the safetensors library refuses longer headers
+
+
+def save_weights(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Write tensors by name; ``format: pt`` is added to the metadata, as transformers asks."""
+    header: dict[str, object] = {"__metadata__": {"format": "pt", **metadata}}
+    offset = 0
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        size = tensor.numel() * tensor.element_size()
+        header[name] = {
+            "dtype": DTYPES[tensor.dtype],
+            "shape": list(tensor.shape),
+            "data_offsets": [offset, offset + size],
+        }
+        offset += size
+    text = canonical_json(header)
+    text += b" " * (-len(text) % 8)  # the format aligns the data to 8 bytes
+    with path.open("wb") as file:
+        file.write(struct.pack("<Q", len(text)) + text)
+        for name in sorted(tensors):
+            tensor = tensors[name].detach().to("cpu").contiguous()
+            file.write(tensor.reshape(-1).view(torch.uint8).numpy().data)
+
+
+def load_weights(path: Path) -> dict[str, Tensor]:
+    return load_file(str(path))
+
+
+def weights_metadata(path: Path) -> dict[str, str]:
+    """What a bare weight file says of itself: run, step, and the digests of plan, mixture and vocabulary.
+
+    Raises:
+        ValueError: if it is not a safetensors file.
+    """
+    with path.open("rb") as file:
+        start = file.read(8)
+        length = struct.unpack("<Q", start)[0] if len(start) == 8 else HEADER_LIMIT + 1
+        if length > HEADER_LIMIT:
+            raise ValueError(f"{path}: not a safetensors file; its header would be {length} bytes long.")
+        try:
+            return dict(json.loads(file.read(length)).get("__metadata__", {}))
+        except (ValueError, AttributeError):
+            raise ValueError(f"{path}: not a safetensors file; its header is not JSON.") from None
