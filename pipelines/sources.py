@@ -32,14 +32,18 @@ class IngestRecipe(Recipe):
     reader: Literal["installed-docs", "jsonl", "parquet", "text"] = Field(description="what kind of data it is")
     source: str = Field(min_length=1, description="name of the source without its snapshot")
     snapshot: str = Field(min_length=1, description="which state of the source: a version or a date")
-    license: str = Field("", description="SPDX expression of all documents; empty: as the data state it")
-    text_field: str = Field("text", min_length=1, description="field or column that holds the text")
-    id_field: str = Field("", description="field or column that names the record; empty: there is none")
-    license_field: str = Field("", description="field or column with the licence of the record")
-    group_field: str = Field("", description="field or column (thread, site) whose documents are held out together")
-    min_docstring_chars: int = Field(150, ge=1, description="docstrings that are shorter are no documents")
-    max_record_bytes: int = Field(64 << 20, ge=1, description="longer records are quarantined without being held")
-    origin: str = Field("", pattern=r"^([0-9a-f]{64})?$", description="digest of the files that are read")
+    license: str = Field(default="", description="SPDX expression of all documents; empty: as the data state it")
+    text_field: str = Field(default="text", min_length=1, description="field or column that holds the text")
+    id_field: str = Field(default="", description="field or column that names the record; empty: there is none")
+    license_field: str = Field(default="", description="field or column with the licence of the record")
+    group_field: str = Field(
+        default="", description="field or column (thread, site) whose documents are held out together"
+    )
+    min_docstring_chars: int = Field(default=150, ge=1, description="docstrings that are shorter are no documents")
+    max_record_bytes: int = Field(
+        default=64 << 20, ge=1, description="longer records are quarantined without being held"
+    )
+    origin: str = Field(default="", pattern=r"^([0-9a-f]{64})?$", description="digest of the files that are read")
 
 
 class Listing(NamedTuple):
