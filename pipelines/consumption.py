@@ -31,7 +31,7 @@ class TokenReader(Protocol):
 
 
 def sequence_hash(tokens: np.ndarray) -> bytes:
-    return blake3(np.ascontiguousarray(tokens, dtype="<u4").data).digest()
+    return blake3(np.ascontiguousarray(tokens, dtype="<u4").view(np.uint8).data).digest()
 
 
 def extended(state: bytes, hashes: Iterable[bytes]) -> bytes:

@@ -1,0 +1,125 @@
+"""The job: everything that the trainer's process is told, in one file in scratch.
+
+Paths stand here and nowhere in an artifact; beside each path stand the size and the blake3 that the file must have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from pipelines.provenance.artifact import Artifact
+from pipelines.provenance.manifest import file_entry
+from pipelines.provenance.plan import Plan
+from pipelines.provenance.recipe import canonical_json, digest
+from pipelines.shard_reader import ShardReader
+from training.models.recipe import GPTRecipe
+
+
+class DataError(RuntimeError):
+    """A file that a run reads is not the one that was sealed."""
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class JobFile(_Frozen):
+    """A file of an artifact, on this machine."""
+
+    path: Path
+    bytes: int
+    blake3: str
+
+    @classmethod
+    def of(cls, artifact: Artifact, name: str) -> JobFile:
+        entry = artifact.entry(name)
+        return cls(path=artifact.local(name), bytes=entry.bytes, blake3=entry.blake3)
+
+    def check(self) -> None:
+        """Read every byte.
+
+        Raises:
+            DataError: unless the file is the one that was sealed.
+        """
+        if not self.path.exists():
+            raise DataError(f"{self.path}: is missing. Re-materialize the artifact that it belongs to.")
+        found = file_entry(self.path.parent, self.path.name)
+        if (found.bytes, found.blake3) != (self.bytes, self.blake3):
+            raise DataError(
+                f"{self.path}: has {found.bytes} bytes and blake3 {found.blake3[:12]}…, the manifest says {self.bytes} "
+                f"bytes and {self.blake3[:12]}…. The file changed after sealing; nothing was trained on it. "
+                "Re-materialize the artifact that it belongs to."
+            )
+
+
+class JobPart(_Frozen):
+    """The shards of one part and, for held-out ones, the table of its documents."""
+
+    name: str
+    shards: list[JobFile]
+    documents: JobFile | None = None
+
+    @classmethod
+    def of(cls, part: Artifact, name: str) -> JobPart:
+        names = [n for n in part.names(".arrow") if n.startswith("shard-")]
+        documents = JobFile.of(part, "documents.arrow") if "documents.arrow" in part.names() else None
+        return cls(name=name, shards=[JobFile.of(part, n) for n in names], documents=documents)
+
+    def reader(self) -> ShardReader:
+        return ShardReader([shard.path for shard in self.shards])
+
+
+class Job(_Frozen):
+    """One run of the trainer."""
+
+    kind: Literal["pretrain", "source", "summary"]
+    version: str = Field(description="of the stage")
+    run: str
+    directory: Path = Field(default=Path(), description="rolling checkpoints, metrics, results")
+    model: GPTRecipe
+    recipe: dict[str, Any] = Field(description="PretrainRecipe or FinetuneRecipe, resolved")
+    numerics: dict[str, Any]
+    plan: Plan
+    header: dict[str, str] = Field(description="what weight files say of themselves")
+    eos_id: int
+    pad_id: int
+    parts: list[JobPart] = Field(default_factory=list, description="shards to train on")
+    heldout: list[JobPart] = Field(default_factory=list)
+    base: JobFile | None = Field(default=None, description="weights that a fine-tune starts from")
+    examples: dict[str, JobFile] = Field(default_factory=dict, description="train and test examples of a fine-tune")
+    classes: list[str] = Field(default_factory=list)
+
+    @property
+    def identity(self) -> str:
+        """Digest of all that must be equal for a checkpoint to be gone on from; where files lie does not matter."""
+        plain = self.model_dump(mode="json", exclude={"directory"})
+        return digest(canonical_json(_without_paths(plain)))
+
+    def files(self) -> Iterator[JobFile]:
+        for part in [*self.parts, *self.heldout]:
+            yield from part.shards
+            if part.documents:
+                yield part.documents
+        yield from self.examples.values()
+        if self.base:
+            yield self.base
+
+    def write(self) -> Path:
+        self.directory.mkdir(parents=True, exist_ok=True)
+        path = self.directory / "job.json"
+        path.write_bytes(canonical_json(self.model_dump(mode="json")))
+        return path
+
+    @classmethod
+    def read(cls, path: Path) -> Job:
+        return cls.model_validate_json(path.read_bytes())
+
+
+def _without_paths(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _without_paths(v) for k, v in value.items() if k != "path"}
+    return [_without_paths(v) for v in value] if isinstance(value, list) else value

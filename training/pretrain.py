@@ -1,0 +1,195 @@
+"""Pretraining as a stage: a mixture and a recipe become a model.
+
+The work is done by another process (see trainer.py); here its data are pinned, its results become an artifact, and
+the n-gram baselines are scored on the same held-out text. No torch here.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from pipelines.provenance.artifact import Artifact, Draft
+from pipelines.provenance.plan import Plan
+from training import numerics as declared
+from training.checkpoints import Checkpoint, latest, opened
+from training.job import Job, JobPart
+from training.models.recipe import GPTRecipe, hf_config
+from training.recipes import PretrainRecipe
+from training.trainer import Launch, Progress, Say, TrainingError, placed, run_job
+
+PRETRAIN_VERSION = "1"
+BASELINES = ("unigram_bpb", "bigram_bpb", "trigram_bpb")
+
+
+class MilestoneRecipe(PretrainRecipe):
+    """A checkpoint on the way of a run that is kept for good."""
+
+    step: int = Field(ge=1, description="Steps that it has read")
+
+
+def pretrain(
+    mixture: Artifact,
+    recipe: PretrainRecipe,
+    draft: Draft,
+    *,
+    numerics: Mapping[str, Any] | None = None,
+    launch: Launch | None = None,
+    scratch: Path | None = None,
+    progress: Progress | None = None,
+    say: Say = print,
+) -> Artifact:
+    """Train a model on a mixture and seal it; the run is named by the draft's partition.
+
+    Args:
+        mixture: the plan; shards, held-out shards and vocabulary are those that it was made from.
+        recipe: resolved (see ``recipes.resolve``).
+        draft: of ``pretrained_model``.
+        numerics: the block that the draft was opened with; default what this machine gives.
+        launch: how the trainer is started, given its command and extra environment; default a child process.
+        scratch: directory for rolling checkpoints; default the store's.
+        progress: told the latest step, loss and speed about every ten steps.
+        say: told every line that the trainer prints.
+
+    Raises:
+        TrainingError: if the trainer fails; its rolling checkpoints stay, and the next build goes on from them.
+        ValueError: if recipe, plan and vocabulary do not go together.
+    """
+    job = placed(_job(mixture, recipe, draft.key.partition, dict(numerics or {})), scratch or draft.store.scratch)
+    times = run_job(job, launch, say, progress)
+    last = _last_checkpoint(job, say)
+    draft.circumstance.update({"training": times})
+    for name in ("model.safetensors", "optimizer.safetensors", "losses.arrow"):
+        shutil.copyfile(last.path / name, draft.path(name))
+    _write_companions(draft, job, mixture.input("vocabulary"))
+    heldout = _heldout(job, recipe, last, mixture.input("vocabulary"), say)
+    draft.write_json("heldout.json", heldout)
+    artifact = draft.seal(
+        counts={"steps": last.step, "tokens": _tokens(job.plan, last.step), "parameters": job.model.num_parameters},
+        facts=_facts(job, last, heldout),
+        parts=_milestones(job, recipe, mixture, draft),
+    )
+    shutil.rmtree(job.directory, ignore_errors=True)
+    return artifact
+
+
+def sized(recipe: PretrainRecipe, vocabulary: Artifact) -> GPTRecipe:
+    """The network of a recipe, its embedding as large as the vocabulary asks.
+
+    Raises:
+        ValueError: if the recipe's embedding is too small for it.
+    """
+    size = int(vocabulary.facts["size"])
+    if recipe.vocab_size and recipe.vocab_size < size:
+        raise ValueError(
+            f"vocab_size is {recipe.vocab_size}, the vocabulary {vocabulary.key.partition} has {size} tokens. "
+            "Set vocab_size to 0, which takes the vocabulary's."
+        )
+    fields = {name: getattr(recipe, name) for name in GPTRecipe.model_fields}
+    return GPTRecipe(**{**fields, "vocab_size": recipe.vocab_size or size})
+
+
+def _job(mixture: Artifact, recipe: PretrainRecipe, run: str, numerics: dict[str, Any]) -> Job:
+    if "auto" in (recipe.dtype, recipe.compile):
+        raise ValueError("the recipe still holds auto; call training.recipes.resolve before it is hashed.")
+    plan = Plan.model_validate(mixture.json("plan.json"))
+    if plan.sequence_length != recipe.sequence_length:
+        raise ValueError(
+            f"the mixture {mixture.key.partition} was cut into sequences of {plan.sequence_length}, the recipe's "
+            f"sequence_length is {recipe.sequence_length}. Make them equal."
+        )
+    shards, heldout, vocabulary = (mixture.input(n) for n in ("token_shards", "heldout_shards", "vocabulary"))
+    header = {
+        "run": run, "plan": plan.digest, "mixture": mixture.digest, "vocabulary": vocabulary.digest
+    }  # fmt: skip
+    return Job(
+        kind="pretrain",
+        version=PRETRAIN_VERSION,
+        run=run,
+        model=sized(recipe, vocabulary),
+        recipe=recipe.identity(),
+        numerics=numerics or declared.numerics(recipe.compile),
+        plan=plan,
+        header=header,
+        eos_id=vocabulary.facts["eos_id"],
+        pad_id=vocabulary.facts["specials"]["<|pad|>"],
+        parts=[JobPart.of(shards.part(part.name), part.name) for part in plan.parts],
+        heldout=[JobPart.of(part, part.key.part) for part in heldout.parts() if part.counts.get("docs", 0)],
+    )
+
+
+def _last_checkpoint(job: Job, say: Say) -> Checkpoint:
+    found = latest(job.directory / "rolling", say)
+    if found is None or found.step != job.plan.num_steps or found.state["identity"] != job.identity:
+        raise TrainingError(
+            f"training of {job.run} ended, but {job.directory} holds no whole checkpoint of step {job.plan.num_steps}. "
+            "Run again; if it happens again, look at the disk."
+        )
+    return found
+
+
+def _write_companions(draft: Draft, job: Job, vocabulary: Artifact) -> None:
+    draft.write_json("config.json", hf_config(job.model, job.eos_id, job.pad_id))
+    draft.write_json("plan.json", job.plan.model_dump(mode="json"))
+    shutil.copyfile(vocabulary.local("tokenizer.json"), draft.path("tokenizer.json"))
+
+
+def _heldout(job: Job, recipe: PretrainRecipe, last: Checkpoint, vocabulary: Artifact, say: Say) -> dict[str, Any]:
+    """Every evaluation of the run, the last one also by source, and the baselines."""
+    from training.baselines import baselines
+    from training.heldout import load_documents
+
+    documents = load_documents(job.heldout)
+    readers = {part.name: part.reader() for part in job.parts}
+    size = int(vocabulary.facts["size"])
+    found = baselines(readers, documents, size, job.eos_id, recipe.baseline_tokens, say)
+    return {
+        "evaluations": last.state["evaluations"],
+        "baselines": found,
+        "clean_overlap": recipe.clean_overlap,
+    }
+
+
+def _facts(job: Job, last: Checkpoint, heldout: dict[str, Any]) -> dict[str, Any]:
+    score = last.state["evaluations"][-1]
+    return {
+        "step": last.step,
+        "tokens": _tokens(job.plan, last.step),
+        "parameters": job.model.num_parameters,
+        "loss": last.losses()["loss"][-1].as_py(),
+        "heldout_bpb": score["bpb"],
+        "heldout_bpb_clean": score["bpb_clean"],
+        "heldout_docs": score["docs"],
+        "heldout_docs_clean": score["docs_clean"],
+        **{name: heldout["baselines"][name] for name in BASELINES},
+        "consumption": last.state["consumption"],
+        "plan": job.plan.digest,
+    }
+
+
+def _milestones(job: Job, recipe: PretrainRecipe, mixture: Artifact, draft: Draft) -> list[Artifact]:
+    """Checkpoints on the way, each an artifact of its own that the run's manifest names by digest."""
+    found = []
+    for path in sorted((job.directory / "milestones").glob("step-*")):
+        checkpoint = opened(path)
+
+        def make(inner: Draft, checkpoint: Checkpoint = checkpoint) -> Artifact:
+            for name in ("model.safetensors", "optimizer.safetensors", "losses.arrow"):
+                shutil.copyfile(checkpoint.path / name, inner.path(name))
+            _write_companions(inner, job, mixture.input("vocabulary"))
+            step, tokens = checkpoint.step, _tokens(job.plan, checkpoint.step)
+            facts = {"step": step, "tokens": tokens, "consumption": checkpoint.state["consumption"]}
+            return inner.seal(counts={"steps": step, "tokens": tokens}, facts=facts)
+
+        chosen = MilestoneRecipe(**recipe.identity(), step=checkpoint.step)
+        found.append(draft.part(path.name, chosen, [mixture], make))
+    return found
+
+
+def _tokens(plan: Plan, steps: int) -> int:
+    """Targets that were learnt from."""
+    return sum(plan.batch_size(step) for step in range(1, steps + 1)) * plan.sequence_length
