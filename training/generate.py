@@ -1,0 +1,180 @@
+"""Generation: text from a checkpoint, token by token, the same for the same seed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from pipelines.provenance.artifact import Artifact
+from pipelines.provenance.order import order_key
+from training.models.gpt import GPT, KVCache
+from training.models.recipe import from_hf_config
+from training.weights import load_weights
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+LOST = "\ufffd"  # what the decoder shows for half a character
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How the next token is drawn; temperature 0 takes the likeliest.
+
+    Args:
+        temperature: logits are divided by it.
+        top_k: draw among that many likeliest; 0 among all.
+        top_p: draw among the fewest likeliest that have this probability together (Holtzman et al. 2020).
+        seed: of the draws.
+    """
+
+    temperature: float = 0.8
+    top_k: int = 0
+    top_p: float = 1.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.temperature < 0 or self.top_k < 0 or not 0 < self.top_p <= 1:
+            raise ValueError(
+                f"temperature {self.temperature}, top_k {self.top_k}, top_p {self.top_p}: expected temperature >= 0, "
+                "top_k >= 0 and 0 < top_p <= 1."
+            )
+
+    def probabilities(self, logits_V: Tensor) -> Tensor:
+        """Of each token; they sum to 1."""
+        if self.temperature == 0:
+            return torch.zeros_like(logits_V).index_fill_(0, logits_V.argmax(), 1.0)
+        logits_V = logits_V / self.temperature
+        if 0 < self.top_k < len(logits_V):
+            least = logits_V.topk(self.top_k).values[-1]
+            logits_V = logits_V.masked_fill(logits_V < least, -torch.inf)
+        ordered, places = logits_V.softmax(-1).sort(descending=True, stable=True)
+        ordered[ordered.cumsum(-1) - ordered >= self.top_p] = 0.0  # the likeliest always stays
+        kept = torch.zeros_like(ordered).scatter_(0, places, ordered)
+        return kept / kept.sum()
+
+
+GREEDY = Sampling(temperature=0.0)
+
+
+class Generator:
+    """A language model with its tokenizer, ready to write."""
+
+    def __init__(self, model: GPT, tokenizer: Tokenizer, eos_id: int, device: str | torch.device = "cpu") -> None:
+        self.device = torch.device(device)
+        self.model = model.to(self.device).eval()
+        self.tokenizer = tokenizer
+        self.eos_id = eos_id
+        self.context = model.recipe.sequence_length
+        self.num_tokens = tokenizer.get_vocab_size()  # the embedding may have rows beyond it
+
+    @classmethod
+    def load(cls, source: Artifact | Path, device: str = "cpu") -> Generator:
+        """From a sealed model, or a directory with model.safetensors, config.json and tokenizer.json.
+
+        Raises:
+            ValueError: if it is no language model of ours.
+        """
+        from tokenizers import Tokenizer
+
+        def path(name: str) -> Path:
+            return source.local(name) if isinstance(source, Artifact) else source / name
+
+        config = json.loads(path("config.json").read_bytes())
+        model = GPT(from_hf_config(config))
+        weights = load_weights(path("model.safetensors"))
+        if "score.weight" in weights:
+            raise ValueError(f"{path('model.safetensors')} is a classifier, it cannot write text.")
+        model.load_state_dict(weights)
+        return cls(model, Tokenizer.from_file(str(path("tokenizer.json"))), config["eos_token_id"], device)
+
+    def encode(self, text: str) -> list[int]:
+        return self.tokenizer.encode(text, add_special_tokens=False).ids
+
+    def generate(self, prompt: str, max_tokens: int = 200, sampling: Sampling = Sampling()) -> str:
+        """The continuation alone."""
+        return "".join(self.stream(prompt, max_tokens, sampling))
+
+    def stream(self, prompt: str, max_tokens: int = 200, sampling: Sampling = Sampling()) -> Iterator[str]:
+        """Pieces of the continuation as they come; never half a character."""
+        written: list[int] = []
+        told = ""
+        for token in self.tokens(self.encode(prompt), max_tokens, sampling):
+            written.append(token)
+            text = self.tokenizer.decode(written)
+            if not text.endswith(LOST):
+                yield text[len(told) :]
+                told = text
+        if written and (text := self.tokenizer.decode(written)) != told:
+            yield text[len(told) :]
+
+    @torch.no_grad()
+    def tokens(self, prompt: Sequence[int], max_tokens: int, sampling: Sampling) -> Iterator[int]:
+        """Ids of the continuation, up to the end of text, which is not among them.
+
+        An empty prompt begins a document. Where prompt and continuation outgrow the context, the older half of it is
+        forgotten: the model has never seen positions beyond.
+        """
+        seen = [self.eos_id, *prompt][-self.context :]
+        cache, fresh = KVCache(), seen
+        generator = torch.Generator().manual_seed(order_key("sampling", sampling.seed) >> 1)
+        for _ in range(max_tokens):
+            if cache.length + len(fresh) > self.context:
+                seen = seen[-(self.context // 2) :]
+                cache, fresh = KVCache(), seen
+            logits_V = self._last_logits(torch.tensor([fresh], device=self.device), cache)[0]
+            token = int(torch.multinomial(sampling.probabilities(logits_V.cpu()), 1, generator=generator))
+            if token == self.eos_id:
+                return
+            yield token
+            seen, fresh = [*seen, token], [token]
+
+    @torch.no_grad()
+    def greedy(self, prompts: Sequence[Sequence[int]], max_tokens: int, batch_size: int = 32) -> list[list[int]]:
+        """The likeliest continuations of many prompts, in batches of similar length, each up to its end of text.
+
+        A prompt is cut on the left to leave room for the continuation; nothing is put before it.
+        """
+        room = self.context - max_tokens
+        if room < 1:
+            raise ValueError(f"max_tokens is {max_tokens}, the context {self.context}: no room for a prompt.")
+        cut = [list(prompt)[-room:] or [self.eos_id] for prompt in prompts]
+        order = sorted(range(len(cut)), key=lambda i: (len(cut[i]), i))
+        found: list[list[int]] = [[] for _ in cut]
+        for start in range(0, len(order), batch_size):
+            chosen = order[start : start + batch_size]
+            for index, tokens in zip(chosen, self._greedy_batch([cut[i] for i in chosen], max_tokens), strict=True):
+                found[index] = tokens
+        return found
+
+    def _greedy_batch(self, prompts: list[list[int]], max_tokens: int) -> list[list[int]]:
+        width = max(map(len, prompts))
+        starts_B = torch.tensor([width - len(prompt) for prompt in prompts], device=self.device)
+        rows = [[self.eos_id] * (width - len(prompt)) + prompt for prompt in prompts]
+        cache = KVCache(starts_B)
+        fresh_BT = torch.tensor(rows, device=self.device)
+        written: list[Tensor] = []
+        ended_B = torch.zeros(len(prompts), dtype=torch.bool, device=self.device)
+        for _ in range(max_tokens):
+            token_B = self._last_logits(fresh_BT, cache).argmax(-1)
+            written.append(token_B)
+            ended_B |= token_B == self.eos_id
+            if bool(ended_B.all()):
+                break
+            fresh_BT = token_B[:, None]
+        return [_before(row, self.eos_id) for row in torch.stack(written, 1).tolist()]
+
+    def _last_logits(self, tokens_BT: Tensor, cache: KVCache) -> Tensor:
+        """[B, V] for the token after the last one; V ends with the vocabulary, padding rows are never drawn."""
+        x_BTD = self.model.model(tokens_BT, cache)
+        return self.model.head(x_BTD[:, -1]).float()[:, : self.num_tokens]
+
+
+def _before(tokens: list[int], end: int) -> list[int]:
+    return tokens[: tokens.index(end)] if end in tokens else tokens
