@@ -1,0 +1,189 @@
+"""Trace: which documents a step read, and which steps and checkpoints have read a document.
+
+Answers come from manifests, the closed-form plan and the sorted shards alone; there is no log to lose. A sequence
+holds T + 1 tokens, and the document of its last target counts as read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipelines.provenance.artifact import Artifact
+from pipelines.provenance.fates import FILE as FATES_FILE
+from pipelines.provenance.lineage import ancestor, ancestors
+from pipelines.provenance.plan import Plan
+from pipelines.provenance.store import Store
+from pipelines.provenance.tables import read_batches
+from pipelines.shard_reader import ShardReader
+
+
+@dataclass(frozen=True)
+class Read:
+    """Tokens of one document that one step read: from ``start`` to ``start + length`` inside the document."""
+
+    step: int
+    slot: int
+    part: str
+    doc_id: bytes
+    start: int
+    length: int
+
+
+@dataclass(frozen=True)
+class Fate:
+    """What became of a document at one stage."""
+
+    stage: str
+    part: str
+    fate: str
+    reason: str
+    value: float | None
+    survivor: bytes | None
+    jaccard: float | None
+    method: str
+
+
+class Tracer:
+    """Answers for one checkpoint.
+
+    Args:
+        checkpoint: an artifact with a plan and a mixture in its family tree.
+    """
+
+    def __init__(self, checkpoint: Artifact) -> None:
+        self.checkpoint = checkpoint
+        self.mixture = ancestor(checkpoint, "mixture")
+        self.plan = Plan.model_validate(self.mixture.json("plan.json"))
+        self.steps = int(checkpoint.facts.get("step", self.plan.num_steps)) if "step" in checkpoint.facts else 0
+        self._shards = self.mixture.input("token_shards")
+        self._readers: dict[str, ShardReader] = {}
+
+    def reader(self, part: str) -> ShardReader:
+        """The token stream of one part, opened when it is first asked for."""
+        if part not in self._readers:
+            self._readers[part] = ShardReader.open(self._shards.part(part))
+        return self._readers[part]
+
+    @cached_property
+    def readers(self) -> dict[str, ShardReader]:
+        return {part.name: self.reader(part.name) for part in self.plan.parts}
+
+    def documents(self, step: int) -> list[Read]:
+        """Everything that a step read, slot by slot.
+
+        Raises:
+            ValueError: if the checkpoint has not got that far.
+        """
+        if not 1 <= step <= self.plan.num_steps:
+            raise ValueError(f"{self.checkpoint.key} read steps 1 to {self.plan.num_steps}, not {step}.")
+        slots = self.plan.slots(step)
+        parts, sequences = self.plan.sequences(slots)
+        length = self.plan.sequence_length
+        found = []
+        for slot, part, sequence in zip(slots, parts.tolist(), sequences.tolist(), strict=True):
+            name, first = self.plan.parts[part].name, sequence * length
+            for span in self.reader(name).documents(first, first + length + 1):
+                begin, end = max(span.start, first), min(span.start + span.length, first + length + 1)
+                found.append(Read(step, slot, name, span.doc_id, begin - span.start, end - begin))
+        return found
+
+    def reads(self, doc_id: bytes) -> list[Read]:
+        """Every reading of a document, in the order of the steps; empty if no step has read it."""
+        found = []
+        length = self.plan.sequence_length
+        for index, part in enumerate(self.plan.parts):
+            span = self.reader(part.name).position(doc_id)
+            if span is None or span.length == 0:
+                continue
+            # sequence i holds tokens i*T to i*T + T, so neighbours share one token
+            first = max(0, -(-(span.start - length) // length))
+            last = min(part.num_sequences - 1, (span.start + span.length - 1) // length)
+            for sequence in range(first, last + 1):
+                begin = max(span.start, sequence * length)
+                end = min(span.start + span.length, sequence * length + length + 1)
+                for slot in self.plan.slots_of(index, sequence):
+                    step = self.plan.step_of(slot)
+                    if step is not None:
+                        found.append(Read(step, slot, part.name, doc_id, begin - span.start, end - begin))
+        return sorted(found, key=lambda read: (read.step, read.slot))
+
+    def described(self, doc_ids: list[bytes]) -> dict[bytes, dict]:
+        """uri, file, licence and the rest of the columns of documents, by id."""
+        documents = self._shards.input("training_documents")
+        wanted = pa.array(sorted(set(doc_ids)), pa.binary(16))
+        found: dict[bytes, dict] = {}
+        for part in documents.parts():
+            for batch in read_batches(part.local("documents.arrow")):
+                for row in batch.filter(pc.is_in(batch["doc_id"], wanted)).to_pylist():
+                    found[row["doc_id"]] = {**row, "part": part.key.part}
+        return found
+
+
+def fates(artifacts: list[Artifact], doc_id: bytes) -> list[Fate]:
+    """What became of a document at every stage of the given family trees, upstream first."""
+    wanted = pa.scalar(doc_id, pa.binary(16))
+    found = []
+    for artifact in reversed(list(ancestors(*artifacts))):
+        if FATES_FILE not in artifact.names():
+            continue
+        for batch in read_batches(artifact.local(FATES_FILE)):
+            for row in batch.filter(pc.equal(batch["doc_id"], wanted)).to_pylist():
+                row.pop("doc_id")
+                found.append(Fate(artifact.key.asset, artifact.key.part or artifact.key.partition, **row))
+    return found
+
+
+def find_documents(store: Store, needle: str) -> Iterator[tuple[bytes, Artifact]]:
+    """Documents by id (32 hexadecimal digits), uri, or text (whole, or a passage of at least eight words).
+
+    Looks at published raw documents first (uri, id, raw text), then at clean ones (a passage copied from what a model
+    has read). Yields each document once, with the artifact in which it was found.
+
+    Raises:
+        ValueError: for a passage shorter than eight words.
+    """
+    as_id = _as_id(needle)
+    is_uri = needle.startswith(("pkg:", "file:")) or ("#" in needle and " " not in needle)
+    words = needle.split()
+    if as_id is None and not is_uri and len(words) < 8:
+        is_uri = True  # perhaps a uri of some other form; a passage this short would match too much
+    seen: set[bytes] = set()
+    for asset in ("raw_documents", "clean_documents"):
+        for key in store.keys():
+            if key.asset != asset or key.part:
+                continue
+            artifact = store.open(*key)
+            for doc_id in _matches(artifact, needle, as_id, is_uri, words):
+                if doc_id not in seen:
+                    seen.add(doc_id)
+                    yield doc_id, artifact
+        if seen:
+            return
+    if is_uri and len(words) > 1:
+        raise ValueError(f"{len(words)} words are too few to find a document by; give a passage of at least eight.")
+
+
+def _matches(artifact: Artifact, needle: str, as_id: bytes | None, is_uri: bool, words: list[str]) -> Iterator[bytes]:
+    if as_id is not None or is_uri:
+        column, value = ("doc_id", pa.scalar(as_id, pa.binary(16))) if as_id is not None else ("uri", needle)
+        names = ["documents.arrow", FATES_FILE] if as_id is not None else ["documents.arrow"]
+        for name in names:
+            for batch in read_batches(artifact.local(name)):
+                yield from batch.filter(pc.equal(batch[column], value))["doc_id"].to_pylist()
+        return
+    passage = " ".join(words)
+    for batch in read_batches(artifact.local("texts.arrow")):
+        flat = pc.utf8_trim_whitespace(pc.replace_substring_regex(batch["text"], r"\s+", " "))
+        yield from batch.filter(pc.match_substring(flat, passage))["doc_id"].to_pylist()
+
+
+def _as_id(text: str) -> bytes | None:
+    try:
+        return bytes.fromhex(text) if len(text) == 32 else None
+    except ValueError:
+        return None
