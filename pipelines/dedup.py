@@ -22,10 +22,12 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from pipelines import doc_ids
+from pipelines.documents import DOCUMENTS
 from pipelines.provenance import fates
 from pipelines.provenance.artifact import Artifact, Draft
 from pipelines.provenance.recipe import Recipe, canonical_json, digest
 from pipelines.provenance.tables import read_batches, rows_digest
+from pipelines.signatures import SHINGLES, SIGNATURES
 
 VERSION = "1"
 EXACT, NORMALISED, NEAR = METHODS = ("exact", "normalised", "near")
@@ -192,8 +194,8 @@ def _merged(
 def _loaded(cleans: list[Artifact], signatures: list[Artifact]) -> _Corpus:
     ids, digests, words, sources, first = [], [], [], [], 0
     for clean, signature in zip(cleans, signatures, strict=True):
-        documents = clean.table("documents.arrow", ["doc_id", "sha256_out"])
-        signed = signature.table("signatures.arrow", ["doc_id", "words", "num_words"])
+        documents = clean.table(DOCUMENTS, ["doc_id", "sha256_out"])
+        signed = signature.table(SIGNATURES, ["doc_id", "words", "num_words"])
         if not documents["doc_id"].equals(signed["doc_id"]):
             raise ValueError(f"{signature.key} does not belong to {clean.key}; rebuild the signatures.")
         here = doc_ids.as_numpy(documents["doc_id"])
@@ -242,7 +244,7 @@ def _near(corpus: _Corpus, signatures: list[Artifact], threshold: float, bands: 
         number_of = np.empty_like(row_of)  # by row of the table: number of the document in the corpus
         number_of[row_of] = np.arange(first, first + len(row_of))
         start = 0
-        for batch in read_batches(signature.local("signatures.arrow"), ["signature", "num_words"]):
+        for batch in read_batches(signature.local(SIGNATURES), ["signature", "num_words"]):
             here = number_of[start : start + batch.num_rows]
             start += batch.num_rows
             wanted = (corpus.alike[here] == here) & (np.asarray(batch["num_words"]) > 0)
@@ -285,7 +287,7 @@ def _lists(
         rows = row_of[wanted[low:high] - first]
         by_row = np.argsort(rows)
         start = 0
-        for batch in read_batches(signature.local("shingles.arrow"), ["hashes"]):
+        for batch in read_batches(signature.local(SHINGLES), ["hashes"]):
             lists = batch["hashes"].chunk(0)
             begin, end = np.searchsorted(rows, [start, start + batch.num_rows], sorter=by_row)
             places = by_row[begin:end]

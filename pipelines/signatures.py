@@ -12,14 +12,15 @@ import numpy as np
 import pyarrow as pa
 from pydantic import Field
 
+from pipelines.documents import TEXTS, TableWriter
 from pipelines.provenance import fates
 from pipelines.provenance.artifact import Artifact, Draft
 from pipelines.provenance.recipe import Recipe
-from pipelines.provenance.tables import read_batches
-from pipelines.row_writer import RowWriter
+from pipelines.provenance.tables import read_batches, rows_digest
 
 VERSION = "1"
-SHINGLES = pa.schema([("doc_id", pa.binary(16)), ("hashes", pa.large_list(pa.uint32()))])
+SIGNATURES, SHINGLES = "signatures.arrow", "shingles.arrow"
+SHINGLES_SCHEMA = pa.schema([("doc_id", pa.binary(16)), ("hashes", pa.large_list(pa.uint32()))])
 
 
 class SignatureRecipe(Recipe):
@@ -50,25 +51,22 @@ def sign(clean: Artifact, recipe: SignatureRecipe, draft: Draft) -> Artifact:
     """
     from pipelines.words import RULE, UNICODE
 
-    num_shingles, seen = 0, fates.counted(())
-    with (
-        RowWriter(draft.path("signatures.arrow"), signature_schema(recipe.num_perm)) as signatures,
-        RowWriter(draft.path("shingles.arrow"), SHINGLES) as shingles,
-        RowWriter(draft.path(fates.FILE), fates.SCHEMA) as kept,
-    ):
-        for batch in read_batches(clean.local("texts.arrow"), ["doc_id", "text"]):
-            for one, other in _signed(batch, recipe):
-                signatures.add(one)
-                shingles.add(other)
-                num_shingles += len(other["hashes"].chunk(0).values)
-            rows = fates.all_kept(batch["doc_id"])
-            kept.add(rows)
-            seen = {name: count + fates.counted(rows)[name] for name, count in seen.items()}
-    fates.check_conservation(seen, signatures.num_rows)
+    num_docs = num_shingles = 0
+    schemas = {SIGNATURES: signature_schema(recipe.num_perm), SHINGLES: SHINGLES_SCHEMA, fates.FILE: fates.SCHEMA}
+    with TableWriter(draft, schemas) as tables:
+        for batch in read_batches(clean.local(TEXTS), ["doc_id", "text"]):
+            for signatures, shingles in _signed(batch, recipe):
+                tables.write(SIGNATURES, signatures)
+                tables.write(SHINGLES, shingles)
+                tables.write(fates.FILE, fates.all_kept(signatures["doc_id"]))
+                num_docs += signatures.num_rows
+                num_shingles += len(shingles["hashes"].chunk(0).values)
+    counts = fates.counted(read_batches(draft.path(fates.FILE)))
+    fates.check_conservation(counts, num_docs)
     return draft.seal(
-        counts={"docs": signatures.num_rows, "shingles": num_shingles, **seen},
+        counts={"docs": num_docs, "shingles": num_shingles, **counts},
         facts={"words": RULE, "unicode": UNICODE, "scheme": "datasketch affine32"},
-        rows=signatures.digest,
+        rows=rows_digest(read_batches(draft.path(SIGNATURES))),
     )
 
 
@@ -90,5 +88,5 @@ def _signed(batch: pa.Table, recipe: SignatureRecipe) -> Iterator[tuple[pa.Table
         columns = [doc_ids, rows, words.fingerprints(hashes, offsets), np.diff(offsets)]
         yield (
             pa.table(columns, schema=signature_schema(recipe.num_perm)),
-            pa.table([doc_ids, lists], schema=SHINGLES),
+            pa.table([doc_ids, lists], schema=SHINGLES_SCHEMA),
         )

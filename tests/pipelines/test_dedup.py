@@ -24,10 +24,10 @@ LONGER = TEXT + " eighteen"  # 13 shingles against 14: Jaccard 13/14
 
 
 def clustered(corpora, sources, recipe=None, force=False):
-    """sources: {name: texts} or {name: (texts, names of the documents)}."""
+    """sources: {name: texts} or {name: (texts, names of the documents, their groups)}."""
     recipe = recipe or DedupRecipe()
     cleans = [
-        corpora.clean(name, *((texts[0], None, texts[1]) if isinstance(texts, tuple) else (texts,)))
+        corpora.clean(name, *((texts[0], texts[2], texts[1]) if isinstance(texts, tuple) else (texts,)))
         for name, texts in sources.items()
     ]
     signing = SignatureRecipe()
@@ -105,7 +105,9 @@ def test_of_several_survivors_the_most_alike_is_named(corpora):
 
 
 def test_the_same_document_in_two_snapshots_stays_once(corpora):
-    artifact = clustered(corpora, {"a/1": ([TEXT], ["same"]), "a/2": ([TEXT, "other words"], ["same", "new"])})
+    artifact = clustered(
+        corpora, {"a/1": ([TEXT], ["same"], None), "a/2": ([TEXT, "other words"], ["same", "new"], None)}
+    )
     assert merged(artifact) == {doc_id("same"): (doc_id("same"), 1.0, "exact")}
     assert artifact.counts["kept"] == 2
 
@@ -167,11 +169,11 @@ def test_every_removed_document_has_a_survivor_at_the_threshold(tmp_path_factory
 @settings(max_examples=6, suppress_health_check=[HealthCheck.too_slow])
 @given(corpora_of_edits(), st.randoms(use_true_random=False))
 def test_order_of_rows_does_not_matter(tmp_path_factory, sources, random):
-    named = {n: (texts, [f"{n}:{i}" for i in range(len(texts))]) for n, texts in sources.items()}
+    named = {n: (texts, [f"{n}:{i}" for i in range(len(texts))], None) for n, texts in sources.items()}
     shuffled = {}
-    for name, (texts, names) in named.items():
+    for name, (texts, names, _) in named.items():
         order = random.sample(range(len(texts)), len(texts))
-        shuffled[name] = ([texts[i] for i in order], [names[i] for i in order])
+        shuffled[name] = ([texts[i] for i in order], [names[i] for i in order], None)
     one, other = (clustered(Corpora(tmp_path_factory.mktemp("c")), s) for s in (named, shuffled))
     assert one.content == other.content
 
@@ -256,7 +258,7 @@ def test_planted_duplicates_are_found_and_nothing_else(corpora, shared_data):
         truth = [json.loads(line) for line in lines]
     names = [d["id"] for d in documents]
     started = time.perf_counter()
-    artifact = clustered(corpora, {"planted/1": ([d["text"] for d in documents], names)})
+    artifact = clustered(corpora, {"planted/1": ([d["text"] for d in documents], names, None)})
     seconds = time.perf_counter() - started
     named = {doc_id(n): n for n in names}
     gone = {named[d]: (named[s], j) for d, (s, j, _) in merged(artifact).items()}

@@ -1,0 +1,82 @@
+"""Some documents of a part, written as a part of their own: filtered, put into another order, or both."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from pipelines import doc_ids
+from pipelines.documents import BATCH_BYTES, DOCUMENTS, TEXTS, TableWriter
+from pipelines.provenance.artifact import Artifact, Draft
+from pipelines.provenance.tables import BATCH_ROWS, read_batches, rows_digest
+
+I64 = NDArray[np.int64]
+
+
+def ids(part: Artifact) -> doc_ids.Ids:
+    """The doc_ids of a part in the order of its rows."""
+    return doc_ids.as_numpy(part.table(DOCUMENTS, ["doc_id"])["doc_id"])
+
+
+def by_doc_id(part: Artifact, keep: NDArray[np.bool_]) -> I64:
+    """Rows of the documents to keep, in the order of their doc_ids."""
+    order = doc_ids.order(ids(part))
+    return order[keep[order]]
+
+
+def write_rows(part: Artifact, rows: I64, draft: Draft) -> tuple[int, str]:
+    """Write these rows of a part, in this order, as ``documents.arrow`` and ``texts.arrow``.
+
+    Returns:
+        Bytes of text, and the logical digest of the documents, which holds the SHA-256 of every text.
+    """
+    sizes = np.asarray(part.table(DOCUMENTS, ["num_bytes"])["num_bytes"])[rows]
+    documents, texts = _Batches(part.local(DOCUMENTS)), _Batches(part.local(TEXTS))
+    with TableWriter(draft, {DOCUMENTS: documents.schema, TEXTS: texts.schema}) as tables:
+        for start, stop in pairwise(_cuts(sizes)):
+            tables.write(DOCUMENTS, documents.take(rows[start:stop]))
+            tables.write(TEXTS, texts.take(rows[start:stop]))
+    return int(sizes.sum()), rows_digest(read_batches(draft.path(DOCUMENTS)))
+
+
+def _cuts(sizes: I64) -> list[int]:
+    """Where batches begin, so that none has more than ``BATCH_ROWS`` rows or (but for a single one) ``BATCH_BYTES``."""
+    ends, cuts = np.cumsum(sizes), [0]
+    while cuts[-1] < len(sizes):
+        start = cuts[-1]
+        before = ends[start - 1] if start else 0
+        stop = int(np.searchsorted(ends, before + BATCH_BYTES, side="right"))
+        cuts.append(max(start + 1, min(stop, start + BATCH_ROWS)))
+    return cuts
+
+
+class _Batches:
+    """The record batches of a memory-mapped file, as one table from which rows are taken in any order.
+
+    Taking from the whole table at once would copy all its text first; here only the batches that hold a row are
+    touched, and of them only the rows.
+    """
+
+    def __init__(self, path: Path) -> None:
+        reader = pa.ipc.open_file(pa.memory_map(str(path)))
+        self.schema = reader.schema
+        self._batches = [reader.get_batch(index) for index in range(reader.num_record_batches)]
+        self._starts = np.cumsum([0, *(batch.num_rows for batch in self._batches)])
+
+    def take(self, rows: I64) -> pa.Table:
+        homes = np.searchsorted(self._starts, rows, side="right") - 1
+        by_home = np.argsort(homes, kind="stable")
+        together = pa.Table.from_batches(list(self._taken(rows[by_home], homes[by_home])), self.schema)
+        place = np.empty(len(rows), np.int64)
+        place[by_home] = np.arange(len(rows))
+        return together.combine_chunks().take(pa.array(place))
+
+    def _taken(self, rows: I64, homes: I64) -> Iterator[pa.RecordBatch]:
+        for home in np.unique(homes):
+            begin, end = np.searchsorted(homes, [home, home + 1])
+            yield self._batches[home].take(pa.array(rows[begin:end] - self._starts[home]))
