@@ -98,7 +98,7 @@ def _own_task(file: str, config: dict[str, Any], files: dict[str, Path], scratch
     with offline():
         task = loaded(scratch, [name])[name]
         items = [
-            OwnItem(position, item_text(task, doc), str(doc.get("cluster", "")))
+            OwnItem(position, item_text(task, doc), str(doc.get("cluster") or ""))
             for position, doc in enumerate(task.eval_docs)
         ]
     if not items:

@@ -64,21 +64,17 @@ def last_word(passage: Passage, min_context: int, max_context: int, min_letters:
         max_context: words of context that are kept, counted back from the target.
         min_letters: the shortest target, so that it is not a function word.
     """
-    seen: set[str] = set()
-    position = 0
     for match in _SENTENCE_END.finditer(passage.text):
-        seen.update(w.lower() for w in _LETTERS.findall(passage.text, position, match.start()))
-        position = match.start()
-        word = match[1]
-        if len(word) < min_letters or word.lower() not in seen:
+        # the target must be a word of its own: "module.", not the "py." of "setup.py."
+        if len(match[1]) < min_letters or not passage.text[: match.start()][-1:].isspace():
             continue
         before = list(_WORD.finditer(passage.text, 0, match.start()))
-        # the target must be a word of its own: "module.", not the "py." of "setup.py."
-        if len(before) < min_context or not passage.text[match.start() - 1].isspace():
+        if len(before) < min_context:
             continue
         start, end = before[-max_context:][0].start(), before[-1].end()
         context, target = passage.text[start:end], passage.text[end : match.end(1)]
-        return Item("lastword", passage, context + target, {"context": context, "target": target})
+        if match[1].lower() in _LETTERS.findall(context.lower()):
+            return Item("lastword", passage, context + target, {"context": context, "target": target})
     return None
 
 

@@ -12,7 +12,7 @@ from pipelines.provenance.memo import build
 from pipelines.provenance.recipe import Recipe
 from pipelines.provenance.store import Store
 
-WORDS = (
+WORDS = (  # noqa: SIM905
     "the array returns a copy of input value unless shape dtype order is given index raises error module function "
     "class method string bytes number axis window"
 ).split()

@@ -1,0 +1,172 @@
+"""From checkpoint to records through the real lm-eval, with the network denied."""
+
+import json
+import math
+
+import pyarrow as pa
+import pytest
+
+from evals.harness import EvalRecipe, answers, config_digest, contamination, run_suite
+from evals.records import EvaluationError, read_records
+from evals.scores import ScoreRecipe, score, task_rows
+from pipelines.provenance.manifest import Key
+from pipelines.provenance.store import Store
+
+RECIPE = EvalRecipe()
+
+
+def asked(store, checkpoint, suites, recipe=RECIPE):
+    draft = store.draft(Key("benchmark_samples", "again"), "1", recipe.identity(), [checkpoint, *suites])
+    return run_suite(checkpoint, suites, recipe, draft)
+
+
+def test_every_item_of_every_task_is_answered_once(world):
+    samples = world.samples["first"]
+    assert samples.names() == ["bpb.parquet", "continuation.parquet", "lastword.parquet", "samples.json"]
+    assert samples.counts == {"tasks": 3, "items": 48}
+    items = world.suite.table("items.arrow").to_pylist()
+    for task in read_records(samples):
+        assert task.strings("item_id") == [row["item_id"] for row in items if row["task"] == task.task]
+        assert task.strings("cluster") == [row["cluster"] for row in items if row["task"] == task.task]
+        assert set(task.strings("checkpoint")) == {world.checkpoints["first"].content}
+        assert set(task.strings("suite")) == {world.suite.content}
+
+
+def test_records_hold_what_a_score_needs(world):
+    bpb, continuation, lastword = read_records(world.samples["first"])
+    choices = [json.loads(line) for line in world.suite.local("continuation.jsonl").read_text().splitlines()]
+    assert continuation.table["gold"].to_pylist() == [doc["gold"] for doc in choices]
+    assert continuation.lists("num_bytes") == [[len(c.encode()) for c in doc["choices"]] for doc in choices]
+    for lls, sizes, gold, right in zip(
+        continuation.lists("logliks"),
+        continuation.lists("num_bytes"),
+        continuation.table["gold"].to_pylist(),
+        continuation.floats("metric.acc_bytes"),
+        strict=True,
+    ):
+        rates = [ll / size for ll, size in zip(lls, sizes, strict=True)]
+        assert right == float(rates.index(max(rates)) == gold)
+    assert lastword.lists("greedy") == [[bool(acc)] for acc in lastword.floats("metric.acc")]
+    assert bpb.floats("metric.bits_per_byte").tolist() == [ll for [ll] in bpb.lists("logliks")]
+
+
+def test_answering_again_gives_the_same_bytes(world):
+    again = asked(world.store, world.checkpoints["first"], [world.suite])
+    assert again.content == world.samples["first"].content
+    assert again.content != world.samples["second"].content
+
+
+def test_nothing_of_this_machine_or_hour_is_sealed(world):
+    for artifact in (world.suite, world.samples["first"], world.scores["first"]):
+        told = artifact.manifest.canonical().decode()
+        told += "".join(artifact.local(name).read_text() for name in artifact.names(".json"))
+        assert str(world.store.url) not in told
+        assert "/tmp" not in told
+        assert "time" not in told
+
+
+def test_a_quick_look_answers_the_first_items_only(world):
+    quick = asked(world.store, world.checkpoints["first"], [world.suite], EvalRecipe(max_items=3))
+    for task, whole in zip(read_records(quick), read_records(world.samples["first"]), strict=True):
+        assert task.strings("item_id") == whole.strings("item_id")[:3]
+
+
+def test_a_diverged_model_has_no_score_at_all(world, make_checkpoint, tmp_path):
+    def diverge(model):
+        model.model.norm.weight.fill_(math.nan)
+
+    store = Store(tmp_path)
+    broken = make_checkpoint(store, "broken", spoil=diverge)
+    with pytest.raises(EvaluationError, match="no finite log-likelihood"):
+        asked(store, broken, [world.suite])
+    assert store.sealed(Key("benchmark_samples", "again")) == []
+
+
+def test_two_suites_may_not_share_a_task(world):
+    with pytest.raises(EvaluationError, match="two suites hold a task named bpb"):
+        asked(world.store, world.checkpoints["first"], [world.suite, world.suite])
+    with pytest.raises(EvaluationError, match="no suite to answer"):
+        asked(world.store, world.checkpoints["first"], [])
+
+
+def test_coverage_comes_from_the_documents_this_checkpoint_was_trained_on(world, make_checkpoint):
+    ids = world.suite.table("items.arrow")["item_id"].to_pylist()
+    draft = world.store.draft(Key("training_documents", "small"), "1", {}, [world.suite])
+    draft.write("items.arrow", pa.table({"item_id": ids[:2], "coverage": pa.array([0.9, 0.1])}))
+    model = make_checkpoint(world.store, "traced", inputs=[draft.seal()])
+    assert contamination(model) == {ids[0]: 0.9, ids[1]: 0.1}
+    assert contamination(world.checkpoints["first"]) == {}
+    records = {t.task: t for t in read_records(asked(world.store, model, [world.suite]))}
+    known = records[ids[0].split("-")[0]]
+    assert known.table["coverage"].to_pylist()[:3] == [0.9, 0.1, None]
+    rows = task_rows(known, ScoreRecipe())
+    assert {(r["subset"], r["n"]) for r in rows} == {("all", 16), ("clean", 1)}
+
+
+def test_a_tasks_configuration_is_known_by_its_settings_not_its_place():
+    one = {
+        "task": "t",
+        "doc_to_text": "x",
+        "dataset_kwargs": {"data_files": "/a"},
+        "metadata": {"config_source": "/a/t"},
+    }
+    two = {
+        "task": "t",
+        "doc_to_text": "x",
+        "dataset_kwargs": {"data_files": "/b"},
+        "metadata": {"config_source": "/b/t"},
+    }
+    assert config_digest(one) == config_digest(two) != config_digest({**one, "doc_to_text": "y"})
+
+
+def test_lm_eval_computes_the_same_numbers(world):
+    """Our aggregates against those in lm-eval's own results."""
+    import lm_eval
+
+    from evals.benchmarks import manager, offline
+    from evals.language_model import StemmaLM
+    from evals.suites import unpacked
+
+    model = StemmaLM.of(world.checkpoints["first"], batch_tokens=8192, max_new_tokens=8)
+    with offline(), unpacked(world.suite) as folder:
+        found = lm_eval.simple_evaluate(
+            model=model, tasks=["bpb", "continuation", "lastword"], task_manager=manager(folder), bootstrap_iters=0
+        )["results"]
+    ours = {(r["task"], r["metric"]): r for r in world.scores["first"].json("scores.json")["scores"]}
+    for task, metric in (
+        ("bpb", "bits_per_byte"),
+        ("continuation", "acc"),
+        ("continuation", "acc_bytes"),
+        ("lastword", "acc"),
+        ("lastword", "perplexity"),
+    ):
+        assert ours[task, metric]["value"] == pytest.approx(found[task][f"{metric},none"], rel=1e-9)
+
+
+def test_scores_carry_n_error_interval_and_baseline(world):
+    scores = world.scores["first"]
+    assert scores.facts["checkpoint"] == world.checkpoints["first"].content
+    assert scores.facts["samples"] == world.samples["first"].content
+    table = scores.table("scores.arrow").to_pylist()
+    assert [(r["task"], r["metric"]) for r in table if r["headline"]] == [
+        ("bpb", "bits_per_byte"),
+        ("continuation", "acc_bytes"),
+        ("lastword", "acc"),
+    ]
+    for row in table:
+        assert row["n"] == 16
+        assert 2 <= row["clusters"] <= 16
+        assert row["low"] <= row["value"] <= row["high"]
+        assert row["stderr"] >= 0
+    baseline = {(r["task"], r["metric"]): r["baseline"] for r in table}
+    assert (baseline["continuation", "acc"], baseline["bpb", "bits_per_byte"]) == (0.25, 8.0)
+    again = score(world.samples["first"], ScoreRecipe(), world.store.draft(Key("benchmark_scores", "x"), "1", {}, []))
+    assert again.content == scores.content
+
+
+def test_the_model_asked_is_the_one_that_is_recorded(world):
+    class Parrot:
+        pass
+
+    with pytest.raises(TypeError, match="LM"):
+        answers(Parrot(), world.checkpoints["first"], world.suite, RECIPE, {})
