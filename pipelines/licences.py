@@ -41,7 +41,7 @@ _ALIASES = {
     "agplv3": "AGPL-3.0-only", "agplv3+": "AGPL-3.0-or-later", "gnuafferogeneralpubliclicensev3": "AGPL-3.0-only",
 }  # fmt: skip
 
-# phrases that only the text of that licence has; the first that matches decides
+# phrases that only the text of that licence has
 _PHRASES = (
     ("Apache-2.0", ("apache license", "version 2.0")),
     ("MPL-2.0", ("mozilla public license", "version 2.0")),
@@ -52,6 +52,7 @@ _PHRASES = (
     ("BSD-2-Clause", ("redistribution and use in source and binary forms",)),
     ("Unlicense", ("this is free and unencumbered software released into the public domain",)),
 )  # fmt: skip
+_OPENING = 2000  # characters: long lists of copyright holders may precede the text itself
 _LONG = 200  # characters: what is longer is the text of a licence, not its name
 
 
@@ -72,19 +73,20 @@ def spdx(stated: str) -> str:
 def spdx_of_text(text: str) -> str:
     """The licence whose own text this is, told by phrases that no other common licence has.
 
-    A file that strings several licences together is unstated, unless they are the same.
+    The first phrase must stand near the beginning: what comes later is the licence of something that is bundled.
+    A text that begins with several licences is unstated.
     """
     flat = " ".join(text.lower().split())
-    for name, phrases in _PHRASES:
-        if all(phrase in flat for phrase in phrases):
-            return name
-    return UNSTATED
+    found = [n for n, phrases in _PHRASES if phrases[0] in flat[:_OPENING] and all(p in flat for p in phrases)]
+    if "BSD-3-Clause" in found:
+        found.remove("BSD-2-Clause")  # its text is a part of the other's
+    return found[0] if len(found) == 1 else UNSTATED
 
 
 def spdx_of_classifiers(classifiers: Iterable[str]) -> str:
     """Trove classifiers; several licences are joined by AND, the reading that grants least."""
     names = [c.split("::")[-1].strip() for c in classifiers if c.startswith("License ::")]
-    found = sorted({spdx(name) for name in names} - {UNSTATED})
+    found = sorted({spdx(name) for name in names if name != "OSI Approved"})
     return " AND ".join(found) or UNSTATED
 
 

@@ -103,7 +103,7 @@ def _parsed(data: bytes, offset: int, where: str) -> tuple[dict[str, Any], str]:
     except UnicodeDecodeError as error:
         return {}, f"invalid UTF-8: {where}, byte {offset + error.start}"
     except (ValueError, RecursionError) as error:
-        reason = error.msg if isinstance(error, json.JSONDecodeError) else type(error).__name__
+        reason = f"character {error.pos}" if isinstance(error, json.JSONDecodeError) else type(error).__name__
         return {}, f"not JSON: {where}, {reason}"
     if not isinstance(found, dict):
         return {}, f"not an object: {where}, a JSON {type(found).__name__}"
