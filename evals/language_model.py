@@ -20,12 +20,9 @@ import torch
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import LM
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
-from tokenizers import Tokenizer
 
 from pipelines.provenance.artifact import Artifact
-from training.models.gpt import GPT, KVCache
-from training.models.recipe import from_hf_config
-from training.weights import load_weights
+from training.generate import Generator
 
 TOKENIZE_AT_ONCE = 64  # tokenizers is 8 times slower on one long list
 LOGITS_AT_ONCE = 2**25  # float32 numbers, 128 MB
@@ -47,48 +44,28 @@ class StemmaLM(LM):
     """A GPT with its tokenizer.
 
     Args:
-        model: in evaluation mode, on ``device``.
-        tokenizer: the vocabulary that it was trained with.
-        eos_id: stands for an empty context, and ends a generated text.
+        generator: the model with its tokenizer, on its device.
         info: identity of the checkpoint, for lm-eval's results.
         batch_tokens: tokens of one forward pass, padding included; part of the recipe, for it moves last bits.
         max_new_tokens: longest generated text, where the task does not say.
     """
 
     def __init__(
-        self,
-        model: GPT,
-        tokenizer: Tokenizer,
-        eos_id: int,
-        info: dict[str, Any],
-        *,
-        batch_tokens: int = 8192,
-        max_new_tokens: int = 64,
-        device: str = "cpu",
+        self, generator: Generator, info: dict[str, Any], *, batch_tokens: int = 8192, max_new_tokens: int = 64
     ) -> None:
         super().__init__()
-        self.model, self.tokenizer, self.eos_id, self.info = model, tokenizer, eos_id, info
+        self.generator, self.info = generator, info
+        self.model, self.tokenizer, self.eos_id = generator.model, generator.tokenizer, generator.eos_id
         self.batch_tokens, self.max_new_tokens = batch_tokens, max_new_tokens
-        self.max_length = model.recipe.sequence_length
-        self._device = torch.device(device)
+        self.max_length = generator.context
+        self._device = generator.device
 
     @classmethod
     def of(cls, checkpoint: Artifact, *, batch_tokens: int, max_new_tokens: int, device: str = "cpu") -> StemmaLM:
-        """The model of a checkpoint, in float32."""
-        config = checkpoint.json("config.json")
-        model = GPT(from_hf_config(config))
-        model.load_state_dict({k: v.float() for k, v in load_weights(checkpoint.local("model.safetensors")).items()})
-        tokenizer = Tokenizer.from_file(str(checkpoint.local("tokenizer.json")))
+        """The model of a checkpoint."""
         info = {"checkpoint": str(checkpoint.key), "checkpoint_digest": checkpoint.digest}
-        return cls(
-            model.to(device).eval(),
-            tokenizer,
-            config["eos_token_id"],
-            info,
-            batch_tokens=batch_tokens,
-            max_new_tokens=max_new_tokens,
-            device=device,
-        )
+        generator = Generator.load(checkpoint, device)
+        return cls(generator, info, batch_tokens=batch_tokens, max_new_tokens=max_new_tokens)
 
     def get_model_info(self) -> dict[str, Any]:
         """Goes into lm-eval's results; without it only the name of this class would be recorded."""
@@ -112,7 +89,16 @@ class StemmaLM(LM):
         """Greedy text up to the first stop string, end-of-text, or the limit of new tokens."""
         asked = self._arguments(requests)
         prompts = self._encoded([str(context) for context, _ in asked])
-        return [self._generated(prompt, dict(wishes)) for prompt, (_, wishes) in zip(prompts, asked, strict=True)]
+        stops = [_stops(dict(wishes)) for _, wishes in asked]
+        limits = [min(int(w.get("max_gen_toks") or self.max_new_tokens), self.max_length - 1) for _, w in asked]
+        texts = [""] * len(asked)
+        for limit in sorted(set(limits)):
+            chosen = [i for i, wanted in enumerate(limits) if wanted == limit]
+            rows = max(1, self.batch_tokens // self.max_length)
+            written = self.generator.greedy([prompts[i] for i in chosen], limit, rows)
+            for index, tokens in zip(chosen, written, strict=True):
+                texts[index] = self._stopped(tokens, stops[index])
+        return texts
 
     @staticmethod
     def _arguments(requests: list[Instance]) -> list[tuple[Any, ...]]:
@@ -136,9 +122,8 @@ class StemmaLM(LM):
         wholes = self._encoded([context + after for context, after in moved])
         found = []
         for context, whole in zip(contexts, wholes, strict=True):
-            cut = min(len(context), len(whole) - 1)  # a merge over the border leaves at least one token to score
-            before, after = whole[:cut], whole[cut:]
-            found.append((before or [self.eos_id], after))
+            after = whole[len(context) :] or whole[-1:]  # a merge over the border leaves one token to score
+            found.append((context or [self.eos_id], after))
         return found
 
     def _windows(self, context: list[int], continuation: list[int]) -> list[Window]:
@@ -204,25 +189,19 @@ class StemmaLM(LM):
 
     # -- tokens to text ------------------------------------------------------------------------------------------
 
-    @torch.inference_mode()
-    def _generated(self, prompt: list[int], wishes: dict[str, Any]) -> str:
-        if wishes.get("do_sample") and wishes.get("temperature", 1.0):
-            raise ValueError("the task asks for sampled text (do_sample: true); only greedy text can be repeated.")
-        until = wishes.get("until") or []
-        stops = [until] if isinstance(until, str) else list(until)
-        limit = min(int(wishes.get("max_gen_toks") or self.max_new_tokens), self.max_length - 1)
-        tokens = (prompt or [self.eos_id])[-(self.max_length - limit) :]
-        cache, new = KVCache(), tokens
-        said: list[int] = []
-        text = ""
-        while len(said) < limit:
-            x_1TD = self.model.model(torch.tensor([new], device=self._device), cache)
-            new = [int(self.model.head(x_1TD[:, -1]).argmax())]
-            if new[0] == self.eos_id:
-                break
-            said += new
-            text = self.tokenizer.decode(said)
-            if any(stop in text for stop in stops if stop):
-                break
+    def _stopped(self, tokens: list[int], stops: list[str]) -> str:
+        text = self.tokenizer.decode(tokens)
         ends = [text.index(stop) for stop in stops if stop and stop in text]
         return text[: min(ends)] if ends else text
+
+
+def _stops(wishes: dict[str, Any]) -> list[str]:
+    """The strings that end a text.
+
+    Raises:
+        ValueError: if the task wants the text to be drawn at random.
+    """
+    if wishes.get("do_sample") and wishes.get("temperature", 1.0):
+        raise ValueError("the task asks for sampled text (do_sample: true); only greedy text can be repeated.")
+    until = wishes.get("until") or []
+    return [until] if isinstance(until, str) else list(until)
