@@ -22,7 +22,7 @@ _IPV6 = re.compile(r"(?<![\w:.])[0-9A-Fa-f]{1,4}(?::[0-9A-Fa-f]{0,4}){2,7}(?![\w
 IP_HINT = r"[0-9]\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]|[23][0-9a-fA-F]{3}:[0-9a-fA-F:]"
 # 1.2.3.44 after one of these is a version or the number of a section, not an address
 _NUMBERED = re.compile(
-    r"(?:\b(?:version|release|ver|v|section|sec|chapter|table|figure)\b\.?|§|[=<>~!]=?)[\s:=\"'`]*\Z", re.IGNORECASE
+    r"(?:\b(?:version|release|ver|v|section|sec|chapter|table|figure)\b\.?|§|[=<>~!]=)[\s:=\"'`]*\Z", re.IGNORECASE
 )
 
 # IANA's special-purpose registries (RFC 6890 and its updates): private, loopback, link-local, documentation,
@@ -65,7 +65,7 @@ def personal_spans(text: str, recipe: PrivacyRecipe) -> list[Span]:
 
     Not masked: addresses in private, reserved and documentation blocks; four numbers of one digit each (sections
     and versions: in 8.6 MB of package documentation all of them, and one address in 400,000 at most); four numbers
-    behind "version", "section", a comparison sign or the like; IPv6 addresses of which fewer than three groups are written out (``2000::5`` is a slice).
+    behind "version", "section", == or the like; IPv6 addresses of which fewer than three groups are written out (``2000::5`` is a slice).
     A version number that nothing marks as one is masked: losing it costs less than keeping somebody's address.
     """
     spans = []

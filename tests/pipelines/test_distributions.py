@@ -120,7 +120,7 @@ def test_the_origin_depends_on_what_is_read_and_on_nothing_else(site):
 
 
 def test_what_is_not_installed_or_in_another_version_is_named(site):
-    with pytest.raises(ValueError, match="no-such-thing is not installed. Run pip install 'no-such-thing==1'"):
+    with pytest.raises(ValueError, match=r"no-such-thing is not installed. Run pip install 'no-such-thing==1'"):
         d.distribution("pypi-docs.no-such-thing", "1")
     with pytest.raises(ValueError, match=r"version 1\.0 of demo-pkg is installed"):
         d.distribution("pypi-docs.demo-pkg", "2.0")
