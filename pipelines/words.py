@@ -34,8 +34,10 @@ I64 = NDArray[np.int64]
 
 _SEED = np.uint64(0x9E3779B97F4A7C15)
 _CHARACTER = np.uint64(0xD6E8FEB86659FD93)  # odd, so that each step is a bijection of the state
-_WORD = np.uint64(0xF1357AEA2E62A9C3)  # 3 modulo 8: B - 1 and B² - 1 keep all but 1 and 3 bits of what they multiply
-_LENGTH = np.uint64(0xA0761D6478BD642F)
+WORD_BASE = np.uint64(
+    0xF1357AEA2E62A9C3
+)  # 3 modulo 8: B - 1 and B² - 1 keep all but 1 and 3 bits of what they multiply
+LENGTH_SALT = np.uint64(0xA0761D6478BD642F)
 _MIX1, _MIX2 = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 _S27, _S30, _S31, _S32 = np.uint64(27), np.uint64(30), np.uint64(31), np.uint64(32)
 
@@ -114,6 +116,15 @@ def mixed(x):  # noqa: ANN001, ANN201 (compiled for uint64)
 
 
 @njit(cache=True, nogil=True)
+def gram_hash(words, start, n):  # noqa: ANN001, ANN201
+    """The hash of the n words from ``start`` on, as :func:`gram_hashes` gives it."""
+    state = np.uint64(0)
+    for word in range(start, start + n):
+        state = state * WORD_BASE + words[word]
+    return mixed(state ^ (np.uint64(n) * LENGTH_SALT))
+
+
+@njit(cache=True, nogil=True)
 def _word_hashes(data, offsets, table):  # noqa: ANN001, ANN202
     num_docs = offsets.size - 1
     hashes = np.empty((offsets[num_docs] - offsets[0]) // 2 + num_docs + 1, np.uint64)
@@ -166,21 +177,21 @@ def _gram_hashes(words, offsets, n, whole_if_short):  # noqa: ANN001, ANN202
     grams = np.empty(count, np.uint64)
     power = np.uint64(1)
     for _ in range(n):
-        power = power * _WORD
+        power = power * WORD_BASE
     for doc in range(num_docs):
         first, last = offsets[doc], offsets[doc + 1]
         if starts[doc + 1] == starts[doc]:
             continue
         size = min(n, last - first)
-        salt = np.uint64(size) * _LENGTH
+        salt = np.uint64(size) * LENGTH_SALT
         state = np.uint64(0)
         for word in range(first, first + size):
-            state = state * _WORD + words[word]
+            state = state * WORD_BASE + words[word]
         to = starts[doc]
         grams[to] = mixed(state ^ salt)
         for word in range(first + size, last):
             to += 1
-            state = state * _WORD + words[word] - words[word - n] * power
+            state = state * WORD_BASE + words[word] - words[word - n] * power
             grams[to] = mixed(state ^ salt)
     return grams, starts
 
@@ -190,9 +201,9 @@ def _fingerprints(words, offsets):  # noqa: ANN001, ANN202
     num_docs = offsets.size - 1
     out = np.empty((num_docs, 2), np.uint64)
     for doc in range(num_docs):
-        one, two = _SEED, _LENGTH
+        one, two = _SEED, LENGTH_SALT
         for word in range(offsets[doc], offsets[doc + 1]):
-            one = mixed(one * _WORD + words[word])
+            one = mixed(one * WORD_BASE + words[word])
             two = mixed((two + words[word]) * _CHARACTER)
         out[doc, 0], out[doc, 1] = one, two
     return out
