@@ -70,7 +70,7 @@ def scores(
     return _scores(data, offsets, number, *model[1:7], len(model.labels))
 
 
-@njit(cache=False, nogil=True)
+@njit(cache=True, nogil=True)
 def _scores(data, offsets, wanted, label_of, next_row, row_of, feature, weights, prior, num_labels):  # noqa: ANN001, ANN202
     num_texts = offsets.size - 1
     best = np.full(num_texts, num_labels, np.int64)

@@ -64,7 +64,7 @@ def personal_spans(text: str, recipe: PrivacyRecipe) -> list[Span]:
     """Where addresses stand, in order, without overlaps; an e-mail address wins over an IP address inside it.
 
     Not masked: addresses in private, reserved and documentation blocks; four numbers of one digit each (sections
-    and versions: in 8.6 MB of package documentation all of them, and one address in 400,000 at most); four numbers
+    and versions: in 8.6 MB of package documentation five of six candidates, and one address in 400,000 at most); four numbers
     behind "version", "section", == or the like; IPv6 addresses of which fewer than three groups are written out (``2000::5`` is a slice).
     A version number that nothing marks as one is masked: losing it costs less than keeping somebody's address.
     """

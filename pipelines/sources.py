@@ -17,6 +17,7 @@ from pydantic import Field
 from pipelines import distributions, records
 from pipelines.documents import DOCUMENTS, FILES, FILES_SCHEMA, Record, RecordWriter
 from pipelines.licences import spdx
+from pipelines.passages import passage_records
 from pipelines.provenance.artifact import Artifact, Draft
 from pipelines.provenance.fates import check_conservation
 from pipelines.provenance.manifest import FileEntry, file_entry
@@ -42,6 +43,9 @@ class IngestRecipe(Recipe):
     min_docstring_chars: int = Field(default=150, ge=1, description="docstrings that are shorter are no documents")
     max_record_bytes: int = Field(
         default=64 << 20, ge=1, description="longer records are quarantined without being held"
+    )
+    passage_bytes: int = Field(
+        default=0, ge=0, description="cut text files at blank lines into documents of this size; 0: a file is one"
     )
     origin: str = Field(default="", pattern=r"^([0-9a-f]{64})?$", description="digest of the files that are read")
 
@@ -121,6 +125,8 @@ def _read(recipe: IngestRecipe, found: Listing, fields: records.Fields) -> Itera
             yield from records.jsonl_records(found.root, name, fields, recipe.max_record_bytes)
         elif recipe.reader == "parquet":
             yield from records.parquet_records(found.root, name, fields)
+        elif recipe.passage_bytes:
+            yield from passage_records(found.root, name, recipe.passage_bytes, recipe.max_record_bytes)
         else:
             yield from records.text_records(found.root, name, recipe.max_record_bytes)
 

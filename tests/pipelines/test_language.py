@@ -13,7 +13,7 @@ TEXTS = [
     "返回沿指定轴的平均值。",
     "Parameters\n----------\nx : array_like\n    Input data.",
     "ALL OF THIS IS WRITTEN IN CAPITAL LETTERS AND STILL ENGLISH",
-    "Ово је реченица на српском језику, и још једна.",
+    "Ово је реченица на српском језику, и још једна.",  # noqa: RUF001 - it is Cyrillic
     ">>> G = nx.path_graph(4)\n>>> list(G.edges)\n[(0, 1), (1, 2), (2, 3)]",
     "word",
 ]
