@@ -12,7 +12,6 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-import pyarrow as pa
 from pydantic import Field
 
 from evals.benchmarks import manager, offline
@@ -24,6 +23,7 @@ from pipelines.provenance.lineage import ancestors
 from pipelines.provenance.recipe import Recipe, canonical_json, digest
 
 SAMPLES_VERSION = "1"
+REPORT = "items.arrow"  # of training_documents: how much of every benchmark item was found
 
 
 class EvalRecipe(Recipe):
@@ -57,11 +57,10 @@ def run_suite(
         raise EvaluationError(f"{checkpoint.key}: no suite to answer; name one in the run's `suites`.")
     from evals.language_model import StemmaLM
 
-    coverage = contamination(checkpoint)
     model = StemmaLM.of(
         checkpoint, batch_tokens=recipe.batch_tokens, max_new_tokens=recipe.max_new_tokens, device=device
     )
-    found = [task for suite in suites for task in answers(model, checkpoint, suite, recipe, coverage)]
+    found = [task for suite in suites for task in answers(model, checkpoint, suite, recipe)]
     write_records(draft, found, checkpoint.content)
     counts = {"tasks": len(found), "items": sum(len(task) for task in found)}
     return draft.seal(
@@ -69,11 +68,10 @@ def run_suite(
     )
 
 
-def answers(
-    model: Any, checkpoint: Artifact, suite: Artifact, recipe: EvalRecipe, coverage: Mapping[str, float]
-) -> list[TaskRecords]:
+def answers(model: Any, checkpoint: Artifact, suite: Artifact, recipe: EvalRecipe) -> list[TaskRecords]:
     """The records of every task of one suite, from one call of lm-eval."""
     items = items_of(suite)
+    coverage = contamination(checkpoint, suite)
     with offline(), unpacked(suite) as folder:
         task_manager = manager(folder)
         tasks = task_manager.load(list(items))["tasks"]
@@ -200,19 +198,18 @@ def _measured(name: str, value: Any) -> dict[str, float]:
 # -- contamination, from our own lineage -----------------------------------------------------------------------
 
 
-def contamination(checkpoint: Artifact) -> dict[str, float]:
-    """Share of each item's n-grams that stood in the text this very checkpoint was trained on, where it was measured.
+def contamination(checkpoint: Artifact, suite: Artifact) -> dict[str, float]:
+    """By item: the highest share of it that one document shows which this very checkpoint was trained on.
 
     Decontamination leaves a report in training_documents; which one is this checkpoint's is a matter of lineage.
+    Items that it could not check, and suites that it did not know with these bytes, are absent.
     """
     found: dict[str, float] = {}
     for artifact in ancestors(checkpoint):
-        if artifact.key.asset != "training_documents" or "items.arrow" not in artifact.names():
+        if artifact.key.asset != "training_documents" or REPORT not in artifact.names():
             continue
-        table = artifact.table("items.arrow")
-        for item, value in zip(
-            table["item_id"].to_pylist(), table["coverage"].cast(pa.float64()).to_pylist(), strict=True
-        ):
-            if value is not None:
-                found[item] = max(value, found.get(item, 0.0))
+        scanned = {s.key.partition for s in artifact.inputs("benchmark_prompts") if s.content == suite.content}
+        for row in artifact.table(REPORT, ["suite", "item_id", "check", "kept_coverage"]).to_pylist():
+            if row["suite"] in scanned and row["check"] != "no":
+                found[row["item_id"]] = max(row["kept_coverage"], found.get(row["item_id"], 0.0))
     return found

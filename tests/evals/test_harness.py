@@ -92,10 +92,17 @@ def test_two_suites_may_not_share_a_task(world):
 def test_coverage_comes_from_the_documents_this_checkpoint_was_trained_on(world, make_checkpoint):
     ids = world.suite.table("items.arrow")["item_id"].to_pylist()
     draft = world.store.draft(Key("training_documents", "small"), "1", {}, [world.suite])
-    draft.write("items.arrow", pa.table({"item_id": ids[:2], "coverage": pa.array([0.9, 0.1])}))
+    rows = [
+        ("small", ids[0], "ngram", 0.9, 0.9),
+        ("small", ids[1], "phrase", 1.0, 0.1),
+        ("small", ids[2], "no", 0.0, 0.0),
+        ("another", ids[3], "ngram", 0.9, 0.9),
+    ]
+    names = ["suite", "item_id", "check", "coverage", "kept_coverage"]
+    draft.write("items.arrow", pa.Table.from_pylist([dict(zip(names, row, strict=True)) for row in rows]))
     model = make_checkpoint(world.store, "traced", inputs=[draft.seal()])
-    assert contamination(model) == {ids[0]: 0.9, ids[1]: 0.1}
-    assert contamination(world.checkpoints["first"]) == {}
+    assert contamination(model, world.suite) == {ids[0]: 0.9, ids[1]: 0.1}
+    assert contamination(world.checkpoints["first"], world.suite) == {}
     records = {t.task: t for t in read_records(asked(world.store, model, [world.suite]))}
     known = records[ids[0].split("-")[0]]
     assert known.table["coverage"].to_pylist()[:3] == [0.9, 0.1, None]
@@ -169,4 +176,4 @@ def test_the_model_asked_is_the_one_that_is_recorded(world):
         pass
 
     with pytest.raises(TypeError, match="LM"):
-        answers(Parrot(), world.checkpoints["first"], world.suite, RECIPE, {})
+        answers(Parrot(), world.checkpoints["first"], world.suite, RECIPE)
