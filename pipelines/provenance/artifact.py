@@ -11,8 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from pipelines.provenance.manifest import FileEntry, InputRef, Key, Manifest, ManifestError, PartRef, file_entry
-from pipelines.provenance.recipe import Recipe
+from pipelines.provenance.manifest import (
+    FileEntry,
+    InputRef,
+    Key,
+    Manifest,
+    ManifestError,
+    PartRef,
+    checked_file,
+    file_entry,
+)
+from pipelines.provenance.recipe import Recipe, canonical_json
 from pipelines.provenance.tables import read_table, write_table
 
 if TYPE_CHECKING:
@@ -103,19 +112,35 @@ class Artifact:
 class Draft:
     """An artifact in the making. Nothing of it is visible to others until :meth:`seal`."""
 
-    def __init__(self, store: Store, key: Key, prefix: str, directory: Path, version: str,
-                 recipe: dict[str, Any], inputs: list[InputRef], numerics: dict[str, Any], circumstance: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        key: Key,
+        prefix: str,
+        directory: Path,
+        version: str,
+        recipe: dict[str, Any],
+        inputs: list[InputRef],
+        numerics: dict[str, Any],
+        circumstance: dict[str, Any],
+    ) -> None:
         self.store = store
         self.key = key
         self.prefix = prefix
         self.directory = directory
         self.circumstance = circumstance  # extra facts about this attempt, for the ledger
         self.started = time.time()
+        self.logged = ""  # digest of the manifest, once the ledger knows of it
+        self.recalls = True  # whether parts may come from the memo
         self._version, self._recipe, self._inputs, self._numerics = version, recipe, inputs, numerics
+
+    @property
+    def attempt(self) -> str:
+        return self.prefix.rsplit("/", 1)[1]
 
     def path(self, name: str) -> Path:
         """Where to write one file."""
-        path = self.directory / name
+        path = self.directory / checked_file(name)
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
@@ -124,11 +149,11 @@ class Draft:
         write_table(self.path(name), table)
 
     def write_json(self, name: str, value: Any) -> None:
-        from pipelines.provenance.recipe import canonical_json
-
         self.path(name).write_bytes(canonical_json(value))
 
-    def part(self, name: str, recipe: Recipe, inputs: Sequence[Artifact], make: Callable[[Draft], Artifact]) -> Artifact:
+    def part(
+        self, name: str, recipe: Recipe, inputs: Sequence[Artifact], make: Callable[[Draft], Artifact]
+    ) -> Artifact:
         """One sealed part, from the memo where the same inputs gave it before, else by calling ``make`` on a draft.
 
         Args:
@@ -140,11 +165,18 @@ class Draft:
 
         key = Key(self.key.asset, self.key.partition, name)
         refs = [i.as_input() for i in inputs]
-        known = self.store.recall(key, self._version, recipe.identity(), self._numerics, refs)
-        return known or made(self.store, key, self._version, recipe.identity(), inputs, make, self._numerics, {})
+        known = self.recalls and self.store.recall(key, self._version, recipe.identity(), self._numerics, refs)
+        return known or made(
+            self.store, key, self._version, recipe.identity(), inputs, make, self._numerics, {}, force=not self.recalls
+        )
 
-    def seal(self, counts: dict[str, int] | None = None, facts: dict[str, Any] | None = None, rows: str = "",
-             parts: Iterable[Artifact] = ()) -> Artifact:
+    def seal(
+        self,
+        counts: dict[str, int] | None = None,
+        facts: dict[str, Any] | None = None,
+        rows: str = "",
+        parts: Iterable[Artifact] = (),
+    ) -> Artifact:
         """Hash what was written and make it an artifact.
 
         Args:
@@ -152,12 +184,28 @@ class Draft:
             facts: small deterministic JSON that later stages or people read.
             rows: logical digest of the rows (see ``tables.rows_digest``).
             parts: sealed parts of the same asset and partition.
+
+        Raises:
+            ManifestError: for a part of something else, or a file that is a link or has a name of ours.
         """
+        sealed = list(parts)
+        for part in sealed:
+            if part.key[:2] != self.key[:2] or not part.key.part:
+                raise ManifestError(f"{part.key} is no part of {self.key}; make parts with draft.part().")
+        for path in self.directory.rglob("*"):
+            if path.is_symlink():
+                raise ManifestError(f"{self.key}: {path.name} is a link; an artifact holds the bytes themselves.")
         written = sorted(p.relative_to(self.directory).as_posix() for p in self.directory.rglob("*") if p.is_file())
         manifest = Manifest(
-            **self.key._asdict(), version=self._version, recipe=self._recipe, numerics=self._numerics,
-            inputs=self._inputs, counts=counts or {}, facts=facts or {}, rows=rows,
+            **self.key._asdict(),
+            version=self._version,
+            recipe=self._recipe,
+            numerics=self._numerics,
+            inputs=self._inputs,
+            counts=counts or {},
+            facts=facts or {},
+            rows=rows,
             files=[file_entry(self.directory, name) for name in written],
-            parts=[PartRef(part=p.key.part, manifest=p.digest, content=p.content) for p in parts],
+            parts=[PartRef(part=p.key.part, manifest=p.digest, content=p.content) for p in sealed],
         )
         return self.store.seal(self, manifest)

@@ -15,15 +15,17 @@ import pyarrow.compute as pc
 KEPT, HELD_OUT, DROPPED, MERGED, QUARANTINED = FATES = ("kept", "held_out", "dropped", "merged", "quarantined")
 FILE = "fates.arrow"
 
-SCHEMA = pa.schema([
-    ("doc_id", pa.binary(16)),
-    ("fate", pa.string()),
-    ("reason", pa.string()),  # rule that dropped it, or what was wrong with the bytes; empty for kept
-    ("value", pa.float64()),  # the measured value that broke the rule
-    ("survivor", pa.binary(16)),  # merged: the document that stays
-    ("jaccard", pa.float64()),  # merged: true Jaccard with the survivor
-    ("method", pa.string()),  # merged: exact, normalised or near
-])
+SCHEMA = pa.schema(
+    [
+        ("doc_id", pa.binary(16)),
+        ("fate", pa.string()),
+        ("reason", pa.string()),  # rule that dropped it, or what was wrong with the bytes; empty for kept
+        ("value", pa.float64()),  # the measured value that broke the rule
+        ("survivor", pa.binary(16)),  # merged: the document that stays
+        ("jaccard", pa.float64()),  # merged: true Jaccard with the survivor
+        ("method", pa.string()),  # merged: exact, normalised or near
+    ]
+)
 
 
 class ConservationError(ValueError):
@@ -36,8 +38,16 @@ class FateRows:
 
     columns: dict[str, list] = field(default_factory=lambda: {name: [] for name in SCHEMA.names})
 
-    def add(self, doc_id: bytes, fate: str, reason: str = "", value: float | None = None,
-            survivor: bytes | None = None, jaccard: float | None = None, method: str = "") -> None:
+    def add(
+        self,
+        doc_id: bytes,
+        fate: str,
+        reason: str = "",
+        value: float | None = None,
+        survivor: bytes | None = None,
+        jaccard: float | None = None,
+        method: str = "",
+    ) -> None:
         row = (doc_id, fate, reason, value, survivor, jaccard, method)
         for column, cell in zip(self.columns.values(), row, strict=True):
             column.append(cell)
@@ -48,11 +58,13 @@ class FateRows:
 
 def all_kept(doc_ids: pa.ChunkedArray | pa.Array) -> pa.Table:
     """The fates of documents of which every one is kept."""
-    return from_columns(doc_ids, pa.array([KEPT] * len(doc_ids), pa.string()))
+    return from_columns(doc_ids, pa.repeat(pa.scalar(KEPT, pa.string()), len(doc_ids)))
 
 
 def from_columns(doc_ids: pa.ChunkedArray | pa.Array, fate: pa.Array, **others: pa.Array) -> pa.Table:
     """A table of fates from whole columns; columns that are not given are empty."""
+    if unknown := sorted(others.keys() - set(SCHEMA.names)):
+        raise TypeError(f"a table of fates has no column {', '.join(unknown)}; it has {', '.join(SCHEMA.names)}.")
     num_rows = len(doc_ids)
     columns = {"doc_id": doc_ids, "fate": fate, **others}
     for name in ("reason", "method"):
@@ -65,6 +77,8 @@ def counted(tables: pa.Table | Iterable[pa.Table]) -> dict[str, int]:
     counts = dict.fromkeys(FATES, 0)
     for table in _each(tables):
         for pair in pc.value_counts(table["fate"]).to_pylist():
+            if pair["values"] not in counts:
+                raise ConservationError(f"unknown fate {pair['values']!r}; known are {', '.join(FATES)}.")
             counts[pair["values"]] += pair["counts"]
     return {"seen": sum(counts.values()), **counts}
 
@@ -74,7 +88,8 @@ def reasons(tables: pa.Table | Iterable[pa.Table]) -> dict[str, int]:
     found: dict[str, int] = {}
     for table in _each(tables):
         gone = table.filter(pc.not_equal(table["fate"], KEPT))
-        why = pc.if_else(pc.equal(gone["reason"], ""), gone["method"], gone["reason"])
+        reason, method = pc.fill_null(gone["reason"], ""), pc.fill_null(gone["method"], "")
+        why = pc.if_else(pc.equal(reason, ""), method, reason)
         names = pc.binary_join_element_wise(gone["fate"], why, ": ")
         for pair in pc.value_counts(names).to_pylist():
             found[pair["values"]] = found.get(pair["values"], 0) + pair["counts"]

@@ -6,16 +6,37 @@ Two promises hold on both: a file appears whole or not at all, and ``create`` ne
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 import tempfile
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
+from typing import BinaryIO, cast
+
+WRITING = ".writing"  # where local files grow before they appear under their names; no evidence
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class StoreError(RuntimeError):
     """The store cannot be used as asked: what was found, and what to do."""
+
+
+def disk_is_full(error: BaseException) -> bool:
+    """Whether an error, of the system or of a library written in Rust, says that nothing more fits."""
+    return getattr(error, "errno", None) in FULL or f"(os error {errno.ENOSPC})" in str(error)
+
+
+def unwritable(what: object, where: object, error: BaseException) -> StoreError:
+    """What to tell a person when the file system refuses."""
+    if disk_is_full(error):
+        return StoreError(
+            f"{what}: the disk under {where} is full; nothing was sealed. Free space and run again "
+            "(`stemma gc` shows what could go)."
+        )
+    return StoreError(f"{what}: the store {where} cannot be written: {error}. Check --store and its permissions.")
 
 
 class Files(ABC):
@@ -29,8 +50,15 @@ class Files(ABC):
         """All bytes of one file; FileNotFoundError if there is none."""
 
     @abstractmethod
-    def create(self, path: str, data: bytes) -> bool:
-        """Put a new file; False, and nothing changed, if one is there already (the compare-and-swap)."""
+    def open(self, path: str) -> BinaryIO:
+        """One file as a stream of bytes."""
+
+    @abstractmethod
+    def create(self, path: str, data: bytes, *, durable: bool = True) -> bool:
+        """Put a new file; False, and nothing changed, if one is there already (the compare-and-swap).
+
+        One that is not durable survives the death of the process, not that of the machine.
+        """
 
     @abstractmethod
     def upload(self, source: Path, path: str) -> None:
@@ -73,22 +101,28 @@ class LocalFiles(Files):
     def read(self, path: str) -> bytes:
         return self._full(path).read_bytes()
 
-    def create(self, path: str, data: bytes) -> bool:
-        full = self._full(path)
+    def open(self, path: str) -> BinaryIO:
+        return self._full(path).open("rb")
+
+    def create(self, path: str, data: bytes, *, durable: bool = True) -> bool:
+        full, growing = self._full(path), self._full(WRITING)
         full.parent.mkdir(parents=True, exist_ok=True)
-        fd, scratch = tempfile.mkstemp(dir=full.parent, prefix=".writing-")
+        growing.mkdir(exist_ok=True)
+        fd, scratch = tempfile.mkstemp(dir=growing)  # not beside the file: a kill must leave no stranger there
         try:
             with os.fdopen(fd, "wb") as file:
                 file.write(data)
                 file.flush()
-                os.fsync(file.fileno())
+                if durable:
+                    os.fsync(file.fileno())
             os.chmod(scratch, 0o444)
             os.link(scratch, full)  # fails if the name is taken: whole file or none, never a replacement
         except FileExistsError:
             return False
         finally:
             os.unlink(scratch)
-        _sync_directory(full.parent)
+        if durable:
+            _sync_directory(full.parent)
         return True
 
     def upload(self, source: Path, path: str) -> None:
@@ -105,14 +139,14 @@ class LocalFiles(Files):
 
     def names(self, folder: str) -> list[str]:
         full = self._full(folder)
-        return sorted(n for n in os.listdir(full) if not n.startswith(".writing-")) if full.is_dir() else []
+        return sorted(os.listdir(full)) if full.is_dir() else []
 
     def walk(self, folder: str) -> Iterator[str]:
         full = self._full(folder)
         for directory, subfolders, names in os.walk(full):
             subfolders.sort()
             for name in sorted(names):
-                yield Path(directory, name).relative_to(self.local_root or full).as_posix()
+                yield Path(directory, name).relative_to(self._full("")).as_posix()
 
     def remove(self, path: str) -> None:
         full = self._full(path)
@@ -123,6 +157,14 @@ class LocalFiles(Files):
 
     def size(self, path: str) -> int:
         return self._full(path).stat().st_size
+
+    def sweep(self, older_than_seconds: float = 86_400.0) -> None:
+        """Remove what killed writers left half-grown."""
+        for name in self.names(WRITING):
+            path = self._full(f"{WRITING}/{name}")
+            with contextlib.suppress(FileNotFoundError):
+                if time.time() - path.stat().st_mtime > older_than_seconds:
+                    path.unlink()
 
 
 class RemoteFiles(Files):
@@ -145,7 +187,10 @@ class RemoteFiles(Files):
     def read(self, path: str) -> bytes:
         return self._fs.cat_file(self._full(path))
 
-    def create(self, path: str, data: bytes) -> bool:
+    def open(self, path: str) -> BinaryIO:
+        return cast(BinaryIO, self._fs.open(self._full(path), "rb"))
+
+    def create(self, path: str, data: bytes, *, durable: bool = True) -> bool:  # noqa: ARG002 - always durable
         try:  # on S3 and GCS this is one conditional put (If-None-Match: *)
             self._fs.pipe_file(self._full(path), data, mode="create")
         except FileExistsError:

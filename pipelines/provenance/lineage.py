@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 
 from pipelines.provenance.artifact import Artifact
@@ -13,9 +14,9 @@ from pipelines.provenance.store import Store
 def ancestors(*starts: Artifact) -> Iterator[Artifact]:
     """The given artifacts, their parts and inputs, and theirs, each once, nearest first."""
     seen: set[str] = set()
-    queue = list(starts)
+    queue = deque(starts)
     while queue:
-        artifact = queue.pop(0)
+        artifact = queue.popleft()
         if artifact.digest in seen:
             continue
         seen.add(artifact.digest)

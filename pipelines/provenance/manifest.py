@@ -5,16 +5,20 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable
+from itertools import pairwise
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 from blake3 import blake3
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
 from pipelines.provenance.recipe import canonical_json, digest
 
 SCHEMA_VERSION = 1
+MANIFEST_SUFFIX = ".manifest.json"
 _KEY = re.compile(r"[A-Za-z0-9._@+\-/]+")
+_MAX_KEY_BYTES = 240  # a percent-encoded key is one path segment, of which file systems allow 255 bytes
+_HEX = r"^[0-9a-f]{64}$"
 
 
 class ManifestError(ValueError):
@@ -41,14 +45,35 @@ def checked_partition(key: str) -> str:
 
     Raises:
         PartitionKeyError: unless it consists of letters, digits and ``. _ @ + - /``, without ``..``,
-            an empty segment or a leading or trailing slash.
+            an empty segment or a leading or trailing slash, and is short enough for a file system.
     """
-    if not _KEY.fullmatch(key) or ".." in key or "" in key.split("/") or key in {"."}:
+    if not _KEY.fullmatch(key) or ".." in key or {"", "."} & set(key.split("/")):
         raise PartitionKeyError(
             f"partition key {key!r} is not allowed: use letters, digits and . _ @ + - /, "
             "no '..', no empty segment, no '|', no newline."
         )
+    if len(key) + 2 * key.count("/") > _MAX_KEY_BYTES:  # a slash becomes three bytes
+        raise PartitionKeyError(
+            f"partition key {key[:40]!r}… has {len(key)} characters; allowed are {_MAX_KEY_BYTES}, a slash counting 3."
+        )
     return key
+
+
+def checked_file(path: str) -> str:
+    """The path of a file inside an artifact, if it stays inside.
+
+    Raises:
+        ManifestError: if it is absolute, climbs, or could be taken for a manifest.
+    """
+    if {"", ".", ".."} & set(path.split("/")) or "\\" in path or "\0" in path or path.endswith(MANIFEST_SUFFIX):
+        raise ManifestError(f"file name {path!r} is not allowed in an artifact: use a relative path without '..'.")
+    return path
+
+
+_Asset = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")]
+_Partition = Annotated[str, AfterValidator(checked_partition)]
+_Part = Annotated[str, AfterValidator(lambda part: checked_partition(part) if part else part)]
+_Digest = Annotated[str, Field(pattern=_HEX)]
 
 
 class _Frozen(BaseModel):
@@ -58,19 +83,19 @@ class _Frozen(BaseModel):
 class FileEntry(_Frozen):
     """One file of an artifact, by its path inside the artifact."""
 
-    path: str
+    path: Annotated[str, AfterValidator(checked_file)]
     bytes: int = Field(ge=0)
-    blake3: str = Field(pattern=r"^[0-9a-f]{64}$")
+    blake3: _Digest
 
 
 class InputRef(_Frozen):
     """An artifact that a stage has read, pinned by both its digests."""
 
-    asset: str
-    partition: str
-    part: str
-    manifest: str
-    content: str
+    asset: _Asset
+    partition: _Partition
+    part: _Part
+    manifest: _Digest
+    content: _Digest
 
     @property
     def key(self) -> Key:
@@ -80,18 +105,18 @@ class InputRef(_Frozen):
 class PartRef(_Frozen):
     """One part of an artifact that is kept in parts (usually one per source)."""
 
-    part: str
-    manifest: str
-    content: str
+    part: _Partition
+    manifest: _Digest
+    content: _Digest
 
 
 class Manifest(_Frozen):
     """Identity of one artifact. Circumstances (when, where, by whom) are kept apart, in the ledger."""
 
-    schema_version: int = SCHEMA_VERSION
-    asset: str
-    partition: str
-    part: str = ""
+    schema_version: int = Field(default=SCHEMA_VERSION, ge=1)
+    asset: _Asset
+    partition: _Partition
+    part: _Part = ""
     version: str = Field(description="version of the stage that made it")
     recipe: dict[str, Any]
     numerics: dict[str, Any] = Field(default_factory=dict)
@@ -101,6 +126,20 @@ class Manifest(_Frozen):
     counts: dict[str, int] = Field(default_factory=dict)
     facts: dict[str, Any] = Field(default_factory=dict)
     rows: str = Field(default="", description="logical digest of the rows, equal across library versions")
+
+    @field_validator("recipe", "numerics", "facts")
+    @classmethod
+    def _plain(cls, value: dict[str, Any]) -> dict[str, Any]:
+        """JSON and nothing else: a set has no order to repeat, and bytes or NaN no form to compare."""
+        return json.loads(canonical_json(value))
+
+    @field_validator("files", "parts")
+    @classmethod
+    def _once(cls, entries: list[Any]) -> list[Any]:
+        names = sorted(e.path if isinstance(e, FileEntry) else e.part for e in entries)
+        if twice := [name for name, after in pairwise(names) if name == after]:
+            raise ValueError(f"{twice[0]!r} is listed twice")
+        return entries
 
     @property
     def key(self) -> Key:
@@ -136,24 +175,30 @@ class Manifest(_Frozen):
         """
         try:
             fields = json.loads(data)
-            found = fields.get("schema_version") if isinstance(fields, dict) else None
-            if isinstance(found, int) and found > SCHEMA_VERSION:
-                raise ManifestError(f"{path}: schema version {found} is newer than {SCHEMA_VERSION}; update Stemma.")
+            check_schema(fields, SCHEMA_VERSION, path)
             manifest = cls.model_validate(fields)
-        except (ValidationError, UnicodeDecodeError, json.JSONDecodeError) as error:
+            canonical = manifest.canonical()
+        except ManifestError:
+            raise
+        except (ValueError, RecursionError) as error:  # no JSON, no manifest, or text that is no Unicode
             raise ManifestError(f"{path}: not a manifest ({_first_line(error)}). The file was changed.") from None
-        if manifest.canonical() != data:
+        if canonical != data:
             raise ManifestError(f"{path}: not in canonical form. The file was changed after sealing.")
         return manifest
+
+
+def check_schema(fields: Any, newest: int, path: str) -> None:
+    """Raise if a document was written by a newer version than this one can read."""
+    found = fields.get("schema_version") if isinstance(fields, dict) else None
+    if isinstance(found, int) and found > newest:
+        raise ManifestError(f"{path}: schema version {found} is newer than {newest}; update Stemma.")
 
 
 def _first_line(error: Exception) -> str:
     return " ".join(str(error).splitlines()[:3])
 
 
-def memo_key(
-    version: str, recipe: dict[str, Any], numerics: dict[str, Any], inputs: Iterable[tuple[Key, str]]
-) -> str:
+def memo_key(version: str, recipe: dict[str, Any], numerics: dict[str, Any], inputs: Iterable[tuple[Key, str]]) -> str:
     """Digest of stage version, recipe, numerics and the *contents* of the inputs (not their manifests).
 
     Contents, because an input that was remade to the same bytes must not cause a rebuild: early cut-off.

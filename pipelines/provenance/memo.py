@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from pipelines.provenance.artifact import Artifact, Draft
-from pipelines.provenance.files import StoreError
-from pipelines.provenance.manifest import Key
+from pipelines.provenance.files import StoreError, disk_is_full, unwritable
+from pipelines.provenance.ledger import circumstances
+from pipelines.provenance.manifest import MANIFEST_SUFFIX, Key, memo_key
 from pipelines.provenance.recipe import Recipe
 from pipelines.provenance.store import Store
 
@@ -33,7 +35,7 @@ def build(
     numerics: dict[str, Any] | None = None,
     circumstance: dict[str, Any] | None = None,
     force: bool = False,
-    waiting: Callable[[str], None] = lambda holder: None,
+    waiting: Callable[[str], None] = lambda _: None,
 ) -> Built:
     """Publish the artifact of ``key``, from the memo where it can be, else by calling ``make`` on a draft.
 
@@ -41,32 +43,72 @@ def build(
         make: writes the files and returns ``draft.seal(...)``.
         force: compute even if the memo has an answer.
         waiting: told who holds the lease, if someone else is building the same key.
+
+    Raises:
+        StoreError: if the disk is full or the store cannot be written, or if the ref moved meanwhile.
     """
+    if not force:  # what is published already needs no lease, so that a store on read-only media answers, too
+        published = store.get(key)
+        wanted = memo_key(version, recipe.identity(), numerics or {}, [(i.key, i.content) for i in inputs])
+        if published and published.manifest.memo_key == wanted:
+            return Built(published, computed=False)
     with store.lease(key, waiting):
         before = store.ref(key)
         known = None
         if not force:
             known = store.recall(key, version, recipe.identity(), numerics or {}, [i.as_input() for i in inputs])
-        artifact = known or made(store, key, version, recipe.identity(), inputs, make, numerics, circumstance)
+        artifact = known or made(
+            store, key, version, recipe.identity(), inputs, make, numerics, circumstance, force=force
+        )
         store.publish(artifact, before["manifest"] if before else None)
         return Built(artifact, known is None)
 
 
-def made(store: Store, key: Key, version: str, recipe: dict[str, Any], inputs: Sequence[Artifact],
-         make: Callable[[Draft], Artifact], numerics: dict | None, circumstance: dict | None) -> Artifact:
-    """Call ``make`` on a fresh draft; whatever goes wrong, nothing half-written is left behind."""
+def made(
+    store: Store,
+    key: Key,
+    version: str,
+    recipe: dict[str, Any],
+    inputs: Sequence[Artifact],
+    make: Callable[[Draft], Artifact],
+    numerics: dict | None,
+    circumstance: dict | None,
+    *,
+    force: bool = False,
+) -> Artifact:
+    """Call ``make`` on a fresh draft; whatever goes wrong, nothing half-written is left behind.
+
+    Args:
+        force: compute parts as well, and put the result in the place of an equal one that was damaged.
+    """
     draft = store.draft(key, version, recipe, list(inputs), numerics, circumstance)
+    draft.recalls = not force
     try:
-        return make(draft)
-    except OSError as error:
+        artifact = make(draft)
+    except BaseException as error:
         store.discard(draft)
-        if error.errno in (28, 122):  # ENOSPC, EDQUOT
-            raise StoreError(f"{key}: the disk under {store.url} is full; nothing was sealed. Free space and run "
-                             "again (`stemma gc` shows what could go).") from error
+        if disk_is_full(error):
+            raise unwritable(key, draft.directory, error) from error
         raise
-    except BaseException:
+    if not isinstance(artifact, Artifact) or artifact.prefix != draft.prefix:
         store.discard(draft)
-        raise
+        raise StoreError(f"{key}: the stage returned {artifact!r:.60}; a stage ends in `return draft.seal(...)`.")
+    return _only_sound(store, artifact) if force else artifact
+
+
+def _only_sound(store: Store, artifact: Artifact) -> Artifact:
+    """Of equal artifacts keep one: the older one if every byte of it is still right, else the new one."""
+    from pipelines.provenance.verify import verify_artifact
+
+    name = f"{artifact.digest}{MANIFEST_SUFFIX}"
+    for prefix in store.attempts(artifact.key):
+        if prefix == artifact.prefix or name not in store.files.names(prefix):
+            continue
+        twin = Artifact(store, artifact.manifest, prefix)
+        gone, artifact = (twin, artifact) if verify_artifact(twin) else (artifact, twin)
+        store.ledger.append("removed", gone.key, "", gone.attempt, circumstances(time.time()))
+        store.remove_attempt(gone.prefix)
+    return artifact
 
 
 @dataclass(frozen=True)
@@ -90,7 +132,12 @@ def rematerialize(artifact: Artifact, make: Callable[[Draft], Artifact]) -> Comp
         other = Store(folder)
         draft = other.draft(artifact.key, manifest.version, manifest.recipe, artifact.inputs(), manifest.numerics)
         again = make(draft)
-        before = {f.path: f.blake3 for f in manifest.files}
-        after = {f.path: f.blake3 for f in again.manifest.files}
+        before, after = _contents(artifact), _contents(again)
         differing = sorted(p for p in before.keys() | after.keys() if before.get(p) != after.get(p))
         return Comparison(artifact.key, artifact.content, again.content, tuple(differing))
+
+
+def _contents(artifact: Artifact) -> dict[str, str]:
+    """Digests of the files and, under ``part NAME``, of the parts."""
+    manifest = artifact.manifest
+    return {f.path: f.blake3 for f in manifest.files} | {f"part {p.part}": p.content for p in manifest.parts}

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,8 @@ U64 = NDArray[np.uint64]
 
 def order_key(*words: int | str) -> int:
     """64 bits from whatever names a permutation: seed, phase, source, epoch."""
+    if wrong := [word for word in words if type(word) not in (int, str)]:
+        raise TypeError(f"{wrong[0]!r} is no plain int or str; a numpy integer would give another key.")
     text = "\x1f".join(f"{type(word).__name__}:{word}" for word in words)
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little")
 
@@ -40,10 +43,11 @@ def invert(images: np.ndarray, size: int, key: int) -> U64:
     return _walk(images, size, key, _backward)
 
 
-def _walk(values: np.ndarray, size: int, key: int, through) -> U64:
-    x = np.array(values, dtype=np.uint64, ndmin=1)
-    if x.size and (int(x.max()) >= size or np.asarray(values).min() < 0):
-        raise ValueError(f"positions must lie in [0, {size}).")
+def _walk(values: np.ndarray, size: int, key: int, through: Callable[..., U64]) -> U64:
+    given = np.asarray(values).reshape(-1)
+    if given.size and (given.dtype.kind not in "iu" or given.min() < 0 or int(given.max()) >= size):
+        raise ValueError(f"positions must be whole numbers in [0, {size}).")
+    x = given.astype(np.uint64)
     if size <= 1:
         return x
     a = math.isqrt(size - 1) + 1

@@ -10,6 +10,8 @@ by (seed, phase, part, epoch).
 from __future__ import annotations
 
 from functools import cached_property
+from itertools import pairwise
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,7 +35,7 @@ class PlanPhase(BaseModel):
     """How many slots of this phase go to each part, in the order of the parts."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    slots: list[int]
+    slots: list[Annotated[int, Field(ge=0)]]
 
 
 class Segment(BaseModel):
@@ -67,6 +69,13 @@ class Plan(BaseModel):
             raise ValueError("every phase needs one number of slots for each part.")
         if not self.segments or self.segments[0].first_step != 1:
             raise ValueError("the first segment starts at step 1.")
+        if len({part.name for part in self.parts}) < len(self.parts):
+            raise ValueError("two parts have the same name; they would be read in the same order.")
+        for before, after in pairwise(self.segments):
+            if after.first_step <= before.first_step or after.first_slot < self._end(before, after):
+                raise ValueError(f"the segment at step {after.first_step} begins before the one before it has ended.")
+        if self.segments[-1].first_slot > self.num_slots:
+            raise ValueError(f"the last segment begins at slot {self.segments[-1].first_slot} of {self.num_slots}.")
         return self
 
     @property
@@ -99,16 +108,20 @@ class Plan(BaseModel):
 
     def step_of(self, slot: int) -> int | None:
         """The step that reads a slot, or None where it was skipped or lies behind the last whole batch."""
-        for index, segment in enumerate(self.segments):
-            after = self.segments[index + 1].first_step if index + 1 < len(self.segments) else self.num_steps + 1
-            end = segment.first_slot + (after - segment.first_step) * segment.batch_size
-            if segment.first_slot <= slot < end:
+        for segment, after in zip(self.segments, [*self.segments[1:], None], strict=True):
+            if segment.first_slot <= slot < self._end(segment, after):
                 return segment.first_step + (slot - segment.first_slot) // segment.batch_size
         return None
 
     def sequences(self, slots: np.ndarray | range) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """(index of the part, index of the sequence in it) for each slot; both int64 [len(slots)]."""
+        """(index of the part, index of the sequence in it) for each slot; both int64 [len(slots)].
+
+        Raises:
+            ValueError: if a slot lies outside the plan.
+        """
         slots = np.asarray(slots, dtype=np.int64).reshape(-1)
+        if len(slots) and (slots.min() < 0 or slots.max() >= self.num_slots):
+            raise ValueError(f"slots must lie in [0, {self.num_slots}).")
         parts, sequences = np.empty(len(slots), np.int64), np.empty(len(slots), np.int64)
         phases = np.searchsorted(self._phase_ends, slots, side="right")
         for phase in np.unique(phases):
@@ -119,7 +132,13 @@ class Plan(BaseModel):
         return parts, sequences
 
     def slots_of(self, part: int, sequence: int) -> list[int]:
-        """Every slot at which a sequence of a part is read, ascending."""
+        """Every slot at which a sequence of a part is read, ascending.
+
+        Raises:
+            ValueError: if there is no such part or sequence.
+        """
+        if not 0 <= part < len(self.parts) or not 0 <= sequence < self.parts[part].num_sequences:
+            raise ValueError(f"the plan has no part {part} with a sequence {sequence}.")
         found = []
         num_sequences = self.parts[part].num_sequences
         for index, phase in enumerate(self.phases):
@@ -158,13 +177,11 @@ class Plan(BaseModel):
             items[chosen] = edges[block][found] + mixed.astype(np.int64) - begins[found]
         return parts, items
 
-    def _sequences_of_items(
-        self, phase: int, parts: NDArray[np.int64], items: NDArray[np.int64]
-    ) -> NDArray[np.int64]:
+    def _sequences_of_items(self, phase: int, parts: NDArray[np.int64], items: NDArray[np.int64]) -> NDArray[np.int64]:
         sizes = np.array([p.num_sequences for p in self.parts], np.int64)[parts]
         epochs = items // sizes
         out = np.empty(len(items), np.int64)
-        for part, epoch in sorted({(int(p), int(e)) for p, e in zip(parts, epochs, strict=True)}):
+        for part, epoch in np.unique(np.stack([parts, epochs], axis=1), axis=0).tolist():
             chosen = np.flatnonzero((parts == part) & (epochs == epoch))
             key = order_key(self.seed, phase, self.parts[part].name, epoch)
             size = self.parts[part].num_sequences
@@ -181,6 +198,11 @@ class Plan(BaseModel):
         local = invert(np.array([mixed]), size, order_key(self.seed, phase, "block", block))[0]
         before = int(self._phase_ends[phase - 1]) if phase else 0
         return before + int(starts[block]) + int(local)
+
+    def _end(self, segment: Segment, after: Segment | None) -> int:
+        """The slot behind the last one that a segment reads."""
+        steps = (after.first_step if after else self.num_steps + 1) - segment.first_step
+        return segment.first_slot + steps * segment.batch_size
 
     def _segment(self, step: int) -> Segment:
         return [s for s in self.segments if s.first_step <= max(step, 1)][-1]

@@ -1,10 +1,12 @@
 """The store: artifacts, refs and leases under one root. Only this file knows how they are laid out.
 
-    artifacts/ASSET/PARTITION/PART/ATTEMPT/...   the files of one attempt, written once, never moved
-    artifacts/.../ATTEMPT/<digest>.manifest.json written last: its presence means "complete"
-    refs/ASSET/PARTITION/PART/00000001.json      generations of a ref; the newest is the published artifact
-    ledger/, circumstances/                      see ledger.py
-    leases/, scratch/, dagster/                  not evidence: locks, rolling checkpoints, the UI's history
+artifacts/ASSET/PARTITION/PART/ATTEMPT/...   the files of one attempt, written once, never moved
+artifacts/.../ATTEMPT/<digest>.manifest.json written last: its presence means "complete"
+refs/ASSET/PARTITION/PART/00000001.json      generations of a ref; the newest is the published artifact
+ledger/, circumstances/                      see ledger.py
+pending/                                     publications under way; left over where a writer was killed
+leases/, scratch/, dagster/, .writing/       not evidence: locks, rolling checkpoints, the UI's history, and
+                                             small files that grow before they get their names
 """
 
 from __future__ import annotations
@@ -12,9 +14,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import tempfile
-import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -23,9 +25,11 @@ from pathlib import Path
 from urllib.parse import quote, unquote
 
 from pipelines.provenance.artifact import Artifact, Draft
-from pipelines.provenance.files import Files, StoreError, open_files
+from pipelines.provenance.files import Files, StoreError, open_files, unwritable
+from pipelines.provenance.leases import local_lease, remote_lease
 from pipelines.provenance.ledger import Ledger, circumstances
 from pipelines.provenance.manifest import (
+    MANIFEST_SUFFIX,
     InputRef,
     Key,
     Manifest,
@@ -35,15 +39,20 @@ from pipelines.provenance.manifest import (
 )
 from pipelines.provenance.recipe import canonical_json, digest
 
-MANIFEST_SUFFIX = ".manifest.json"
-LEASE_SECONDS = 120.0  # a remote lease that was not renewed for this long belongs to a dead process
+_REF = re.compile(r"refs/[^/]+/[^/]+/[^/]+/[0-9]{8}\.json")
 
 
 def encoded(key: Key) -> str:
     """ASSET/PARTITION/PART with every partition percent-encoded to one path segment."""
     checked_partition(key.partition)
     part = quote(checked_partition(key.part), safe="@+") if key.part else "_"
+    part = "%5F" if key.part == "_" else part  # else it would be taken for the whole
     return f"{key.asset}/{quote(key.partition, safe='@+')}/{part}"
+
+
+def pending(key: Key, generation: int, manifest_digest: str) -> str:
+    """Where the note lies that a publication is under way."""
+    return f"pending/{encoded(key)}/{generation:08d}-{manifest_digest}.json"
 
 
 def decoded(path: str) -> Key:
@@ -65,6 +74,7 @@ class Store:
         self.ledger = Ledger(self.files)
         self._cache = cache or Path(os.environ.get("STEMMA_CACHE", "~/.cache/stemma")).expanduser()
         self._manifests: dict[tuple[Key, str], tuple[Manifest, str]] = {}
+        self._checked: set[str] = set()  # digests of the cached files that this process has hashed
 
     @property
     def url(self) -> str:
@@ -95,25 +105,41 @@ class Store:
         Raises:
             ManifestError: if its manifest is missing or is not what its name says.
         """
-        if (key, manifest_digest) not in self._manifests:
-            self._manifests[key, manifest_digest] = self._find(key, manifest_digest)
-        manifest, prefix = self._manifests[key, manifest_digest]
-        return Artifact(self, manifest, prefix)
+        known = self._manifests.get((key, manifest_digest))
+        if known is None or not self._stands(f"{known[1]}/{manifest_digest}{MANIFEST_SUFFIX}"):
+            known = self._manifests[key, manifest_digest] = self._find(key, manifest_digest)
+        return Artifact(self, *known)
+
+    def _stands(self, path: str) -> bool:
+        try:
+            return self.files.size(path) > 0
+        except FileNotFoundError:  # collected as garbage, perhaps by another process
+            return False
 
     def _find(self, key: Key, manifest_digest: str) -> tuple[Manifest, str]:
+        problem = ManifestError(f"{key}: manifest {manifest_digest[:12]}… is missing from {self.url}.")
         for attempt in self.attempts(key):
-            path = f"{attempt}/{manifest_digest}{MANIFEST_SUFFIX}"
             try:
-                data = self.files.read(path)
+                return self.manifest(key, f"{attempt}/{manifest_digest}{MANIFEST_SUFFIX}"), attempt
             except FileNotFoundError:
                 continue
-            if digest(data) != manifest_digest:
-                raise ManifestError(f"{path}: has blake3 {digest(data)[:12]}…, its name says {manifest_digest[:12]}….")
-            manifest = Manifest.parse(data, path)
-            if manifest.key != key:
-                raise ManifestError(f"{path}: is the manifest of {manifest.key}, it lies where {key} belongs.")
-            return manifest, attempt
-        raise ManifestError(f"{key}: manifest {manifest_digest[:12]}… is missing from {self.url}.")
+            except ManifestError as error:  # another attempt may hold the same, unharmed
+                problem = error
+        raise problem
+
+    def manifest(self, key: Key, path: str) -> Manifest:
+        """The manifest in a file, which must be what its name and its place say.
+
+        Raises:
+            ManifestError: if it is anything else.
+        """
+        data, named = self.files.read(path), path.rsplit("/", 1)[1].removesuffix(MANIFEST_SUFFIX)
+        manifest = Manifest.parse(data, path)
+        if digest(data) != named:
+            raise ManifestError(f"{path}: has blake3 {digest(data)[:12]}…, its name says {named[:12]}….")
+        if manifest.key != key:
+            raise ManifestError(f"{path}: is the manifest of {manifest.key}, it lies where {key} belongs.")
+        return manifest
 
     def attempts(self, key: Key) -> list[str]:
         """Prefixes of all attempts at one key, sealed or not."""
@@ -122,31 +148,31 @@ class Store:
 
     def sealed(self, key: Key) -> list[Artifact]:
         """Every complete artifact of one key, superseded ones included."""
-        found = []
-        for attempt in self.attempts(key):
-            for name in self.files.names(attempt):
-                if name.endswith(MANIFEST_SUFFIX):
-                    found.append(self.artifact(key, name.removesuffix(MANIFEST_SUFFIX)))
-        return found
+        names = [name for attempt in self.attempts(key) for name in self.files.names(attempt)]
+        return [self.artifact(key, n.removesuffix(MANIFEST_SUFFIX)) for n in names if n.endswith(MANIFEST_SUFFIX)]
 
     def keys(self) -> list[Key]:
         """Keys of all published artifacts, parts included, sorted."""
-        folders = {path.rsplit("/", 1)[0].removeprefix("refs/") for path in self.files.walk("refs")}
-        return sorted(decoded(folder) for folder in folders)
+        folders = {path.rsplit("/", 1)[0] for path in self.files.walk("refs") if _REF.fullmatch(path)}
+        return sorted(decoded(folder.removeprefix("refs/")) for folder in folders)
 
     @cached_property
     def scratch(self) -> Path:
-        """A local directory for rolling checkpoints and the like; not evidence, removed by gc."""
-        base = self.files.local_root or self._cache / "scratch" / digest(self.url.encode())[:16]
-        path = base / "scratch"
-        path.mkdir(parents=True, exist_ok=True)
-        return path
+        """A local directory for rolling checkpoints and the like; not evidence. Beside the cache if need be."""
+        away = self._cache / "scratch" / digest(self.url.encode())[:16] / "scratch"
+        path = self.files.local_root / "scratch" if self.files.local_root else away
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError:  # an auditor's store may be on read-only media
+            path = away
+            path.mkdir(parents=True, exist_ok=True)
+        return path if os.access(path, os.W_OK) else away
 
     # -- refs ------------------------------------------------------------------------------------------------
 
     def ref(self, key: Key) -> dict | None:
         """The newest generation of a ref: asset, partition, part, manifest, generation."""
-        names = self.files.names(f"refs/{encoded(key)}")
+        names = [n for n in self.files.names(f"refs/{encoded(key)}") if re.fullmatch(r"[0-9]{8}\.json", n)]
         return self.ref_file(key, int(names[-1].removesuffix(".json"))) if names else None
 
     def ref_file(self, key: Key, generation: int) -> dict:
@@ -161,20 +187,22 @@ class Store:
             ref = json.loads(data)
             named = Key(ref["asset"], ref["partition"], ref["part"])
             sound = canonical_json(ref) == data and ref["generation"] == generation and len(ref["manifest"]) == 64
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             raise ManifestError(f"{path}: not a ref. The file was changed.") from None
         if not sound or named != key:
             raise ManifestError(f"{path}: says generation {ref['generation']} of {named}; it was changed or moved.")
         return ref
 
-    def publish(self, artifact: Artifact, expected: str | None, event: str = "published",
-                circumstance: dict | None = None) -> None:
+    def publish(
+        self, artifact: Artifact, expected: str | None, event: str = "published", circumstance: dict | None = None
+    ) -> None:
         """Point the ref of a key at an artifact, if it still points at ``expected``.
 
-        The ledger entry precedes the ref, so that a ref that vanishes later is missed.
+        The ledger entry precedes the ref, so that a ref that vanishes later is missed; and a note of what is under
+        way precedes both, so that a writer that was killed between them is told from a ref that was removed.
 
         Raises:
-            StoreError: if someone else moved the ref in between.
+            StoreError: if someone else moved the ref in between, or the store cannot be written.
         """
         key = artifact.key
         current = self.ref(key)
@@ -184,16 +212,36 @@ class Store:
         if found != expected:
             raise StoreError(f"{key}: the ref moved to {str(found)[:12]}… while this was built; run again.")
         generation = (current["generation"] if current else 0) + 1
-        self.ledger.append(event, key, artifact.digest, artifact.attempt, circumstance or circumstances(time.time()),
-                           generation)
+        facts = circumstance or circumstances(time.time())
         body = canonical_json({**key._asdict(), "manifest": artifact.digest, "generation": generation})
-        if not self.files.create(f"refs/{encoded(key)}/{generation:08d}.json", body):
+        try:
+            self.files.create(pending(key, generation, artifact.digest), body, durable=False)
+            self.ledger.append(event, key, artifact.digest, artifact.attempt, facts, generation)
+            won = self.files.create(f"refs/{encoded(key)}/{generation:08d}.json", body)
+            self._settle(key, generation)
+        except OSError as error:
+            raise unwritable(key, self.url, error) from error
+        if not won and self.ref_file(key, generation)["manifest"] != artifact.digest:
             raise StoreError(f"{key}: generation {generation} of the ref was taken by another writer; run again.")
+
+    def _settle(self, key: Key, generation: int) -> None:
+        """Remove the notes of publications that this one has ended."""
+        folder = f"pending/{encoded(key)}"
+        for name in self.files.names(folder):
+            if name[:8] <= f"{generation:08d}":
+                self.files.remove(f"{folder}/{name}")
 
     # -- writing ---------------------------------------------------------------------------------------------
 
-    def draft(self, key: Key, version: str, recipe: dict, inputs: Sequence[Artifact], numerics: dict | None = None,
-              circumstance: dict | None = None) -> Draft:
+    def draft(
+        self,
+        key: Key,
+        version: str,
+        recipe: dict,
+        inputs: Sequence[Artifact],
+        numerics: dict | None = None,
+        circumstance: dict | None = None,
+    ) -> Draft:
         """Begin an attempt. Its files are written under a prefix that nobody else uses."""
         prefix = f"artifacts/{encoded(key)}/{uuid.uuid4().hex}"
         if self.files.local_root is not None:
@@ -201,7 +249,7 @@ class Store:
             try:
                 directory.mkdir(parents=True)
             except OSError as error:
-                raise StoreError(f"the store {self.url} cannot be written: {error}") from error
+                raise unwritable(key, self.url, error) from error
         else:
             directory = Path(tempfile.mkdtemp(prefix="stemma-draft-"))
         refs = [i.as_input() for i in inputs]
@@ -209,11 +257,13 @@ class Store:
 
     def seal(self, draft: Draft, manifest: Manifest) -> Artifact:
         """Put the files, the ledger entry and, last, the manifest."""
+        if draft.logged:
+            raise ManifestError(f"{draft.key}: this draft was sealed already; a stage seals once.")
         for entry in manifest.files:
             self.files.upload(draft.directory / entry.path, f"{draft.prefix}/{entry.path}")
         facts = circumstances(draft.started, draft.circumstance)
-        attempt = draft.prefix.rsplit("/", 1)[1]
-        self.ledger.append("sealed", manifest.key, manifest.digest, attempt, facts)
+        draft.logged = manifest.digest
+        self.ledger.append("sealed", manifest.key, manifest.digest, draft.attempt, facts)
         self.files.create(f"{draft.prefix}/{manifest.digest}{MANIFEST_SUFFIX}", manifest.canonical())
         if self.files.local_root is None:
             shutil.rmtree(draft.directory, ignore_errors=True)
@@ -221,9 +271,18 @@ class Store:
 
     def discard(self, draft: Draft) -> None:
         """Take back an attempt that failed."""
+        with contextlib.suppress(OSError):
+            self.remove_attempt(draft.prefix)
+            if draft.logged:
+                self.ledger.append("removed", draft.key, "", draft.attempt, circumstances(draft.started))
         shutil.rmtree(draft.directory, ignore_errors=True)
-        if self.files.local_root is None:
-            self.files.remove(draft.prefix)
+
+    def remove_attempt(self, prefix: str) -> None:
+        """Remove one attempt, its manifest first: whenever this is interrupted, nothing incomplete looks complete."""
+        for name in self.files.names(prefix):
+            if name.endswith(MANIFEST_SUFFIX):
+                self.files.remove(f"{prefix}/{name}")
+        self.files.remove(prefix)
 
     def recall(self, key: Key, version: str, recipe: dict, numerics: dict, inputs: list[InputRef]) -> Artifact | None:
         """The memo: a complete artifact made by the same stage from the same recipe and input contents."""
@@ -237,113 +296,41 @@ class Store:
         """A local copy of a remote file, checked against its digest."""
         from blake3 import blake3
 
+        def found(copy: Path) -> str:
+            return blake3().update_mmap(copy).hexdigest() if copy.stat().st_size else digest(b"")
+
         target = self._cache / "files" / blake3_digest
-        if not target.exists():
+        if blake3_digest in self._checked and target.exists():
+            return target
+        if not target.exists() or found(target) != blake3_digest:  # a copy may be torn since the last process
             target.parent.mkdir(parents=True, exist_ok=True)
             scratch = target.with_name(f"{target.name}.{uuid.uuid4().hex}")
             self.files.download(path, scratch)
-            found = blake3().update_mmap(scratch).hexdigest() if scratch.stat().st_size else digest(b"")
-            if found != blake3_digest:
+            if (wrong := found(scratch)) != blake3_digest:
                 scratch.unlink()
-                raise ManifestError(f"{path}: has blake3 {found[:12]}…, the manifest says {blake3_digest[:12]}….")
+                raise ManifestError(f"{path}: has blake3 {wrong[:12]}…, the manifest says {blake3_digest[:12]}….")
             scratch.replace(target)
+        self._checked.add(blake3_digest)
         return target
 
     # -- leases ----------------------------------------------------------------------------------------------
 
     @contextlib.contextmanager
-    def lease(self, key: Key, waiting: Callable[[str], None] = lambda holder: None,
-              timeout_seconds: float = 86_400.0) -> Iterator[None]:
+    def lease(
+        self, key: Key, waiting: Callable[[str], None] = lambda _: None, timeout_seconds: float = 86_400.0
+    ) -> Iterator[None]:
         """Only one builder of a key at a time; the next one waits and is told whose turn it is.
 
         On a local store the lease is a kernel lock that dies with its process; on an object store it is a
         numbered file that is renewed by a thread and lapses after ``LEASE_SECONDS``.
         """
-        holder = {"user": circumstances(time.time())["user"], "host": os.uname().nodename, "pid": os.getpid(),
-                  "since": time.strftime("%Y-%m-%d %H:%M:%S")}
-        body = canonical_json(holder)
         if self.files.local_root is not None:
-            manager = _local_lease(self.files.local_root / "leases" / encoded(key), body, waiting, timeout_seconds)
+            manager = local_lease(self.files.local_root / "leases", encoded(key), waiting, timeout_seconds)
         else:
-            manager = _remote_lease(self.files, f"leases/{encoded(key)}", body, waiting, timeout_seconds)
-        with manager:
-            yield
-
-
-@contextlib.contextmanager
-def _local_lease(path: Path, body: bytes, waiting: Callable[[str], None], timeout_seconds: float) -> Iterator[None]:
-    import fcntl
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    deadline = time.monotonic() + timeout_seconds
-    with path.open("a+b") as file:
-        told = False
-        while True:
+            manager = remote_lease(self.files, f"leases/{encoded(key)}", waiting, timeout_seconds)
+        with contextlib.ExitStack() as stack:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if not told:
-                    waiting(_described(path.read_bytes()))
-                    told = True
-                if time.monotonic() > deadline:
-                    raise StoreError(f"lease {path.name} is still held by {_described(path.read_bytes())}.") from None
-                time.sleep(0.1)
-        file.truncate(0)
-        file.write(body)
-        file.flush()
-        try:
+                stack.enter_context(manager)
+            except OSError as error:
+                raise unwritable(key, self.url, error) from error
             yield
-        finally:
-            file.truncate(0)
-
-
-@contextlib.contextmanager
-def _remote_lease(files: Files, folder: str, body: bytes, waiting: Callable[[str], None],
-                  timeout_seconds: float) -> Iterator[None]:
-    """Lease number n is alive while ``n.beat-*`` files keep appearing, and over when ``n.released`` exists."""
-    deadline = time.monotonic() + timeout_seconds
-    seen: tuple[list[str], float] = ([], time.monotonic())
-    told = False
-    while True:
-        names = files.names(folder)
-        numbers = [int(name.split(".")[0]) for name in names]
-        newest = max(numbers, default=0)
-        if names != seen[0]:
-            seen = (names, time.monotonic())
-        free = newest == 0 or f"{newest}.released" in names or time.monotonic() - seen[1] > LEASE_SECONDS
-        if free and files.create(f"{folder}/{newest + 1}.held", body):
-            break
-        if not told and not free:
-            waiting(_described(files.read(f"{folder}/{newest}.held")))
-            told = True
-        if time.monotonic() > deadline:
-            raise StoreError(f"lease {folder} is still held.")
-        time.sleep(0.5)
-    mine = newest + 1
-    for name in names:  # what earlier holders left
-        files.remove(f"{folder}/{name}")
-    stop = threading.Event()
-
-    def renew() -> None:
-        beat = 0
-        while not stop.wait(LEASE_SECONDS / 4):
-            beat += 1
-            files.create(f"{folder}/{mine}.beat-{beat}", b"")
-
-    thread = threading.Thread(target=renew, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()
-        files.create(f"{folder}/{mine}.released", b"")
-
-
-def _described(body: bytes) -> str:
-    try:
-        holder = json.loads(body)
-        return f"{holder['user']}@{holder['host']} (pid {holder['pid']}) since {holder['since']}"
-    except (ValueError, KeyError):
-        return "another process"

@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 from blake3 import blake3
 
 BATCH_ROWS = 8192  # fixed, so that bytes do not depend on how a producer happened to chunk its rows
+
+
+class TableError(ValueError):
+    """A file is not the Arrow table that it should be."""
 
 
 def write_table(path: Path, table: pa.Table) -> None:
@@ -36,21 +41,35 @@ def _cut(table: pa.Table) -> Iterator[pa.RecordBatch]:
     for start in range(0, table.num_rows, BATCH_ROWS):
         # take() copies: a plain slice would drag its parent's offsets and validity bits into the file
         piece = table.slice(start, BATCH_ROWS)
-        yield piece.take(pa.array(range(piece.num_rows), pa.int64())).combine_chunks().to_batches()[0]
+        (batch,) = piece.take(pa.array(np.arange(piece.num_rows))).combine_chunks().to_batches()
+        yield batch
 
 
 def read_table(path: Path, columns: list[str] | None = None) -> pa.Table:
-    """Memory-map a whole file."""
-    table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+    """Memory-map a whole file.
+
+    Raises:
+        TableError: if it is no whole Arrow IPC file.
+    """
+    table = _opened(path).read_all()
     return table.select(columns) if columns else table
 
 
 def read_batches(path: Path, columns: list[str] | None = None) -> Iterator[pa.Table]:
     """One record batch after another, so that memory is bounded by the batch."""
-    reader = pa.ipc.open_file(pa.memory_map(str(path)))
+    reader = _opened(path)
     for index in range(reader.num_record_batches):
         table = pa.Table.from_batches([reader.get_batch(index)])
         yield table.select(columns) if columns else table
+
+
+def _opened(path: Path) -> pa.ipc.RecordBatchFileReader:
+    try:
+        return pa.ipc.open_file(pa.memory_map(str(path)))
+    except pa.ArrowInvalid as error:
+        raise TableError(
+            f"{path}: is no whole Arrow file ({error}). `stemma audit verify` tells what changed."
+        ) from None
 
 
 def rows_digest(tables: Iterable[pa.Table]) -> str:

@@ -17,13 +17,15 @@ from dataclasses import dataclass, field
 from blake3 import blake3
 
 from pipelines.provenance.artifact import Artifact
-from pipelines.provenance.ledger import GENESIS, Entry, entry_path, read_entry, segments
-from pipelines.provenance.manifest import Key, Manifest, ManifestError
-from pipelines.provenance.recipe import digest
-from pipelines.provenance.store import MANIFEST_SUFFIX, Store, decoded, encoded
+from pipelines.provenance.files import WRITING, Files
+from pipelines.provenance.ledger import GENESIS, Entry, read_entry, segments
+from pipelines.provenance.manifest import MANIFEST_SUFFIX, Key, ManifestError
+from pipelines.provenance.store import Store, decoded, encoded, pending
 
 _ATTEMPT = re.compile(r"[0-9a-f]{32}")
-NOT_EVIDENCE = ("leases/", "scratch/", "dagster/", "reports/")
+NOT_EVIDENCE = ("leases/", "pending/", "scratch/", "dagster/", "reports/", f"{WRITING}/")
+CHUNK_BYTES = 1 << 22
+Artifacts = dict[tuple[Key, str], Artifact]
 
 
 @dataclass
@@ -35,20 +37,23 @@ class Report:
     num_bytes: int = 0
     ledger_entries: int = 0
     problems: list[str] = field(default_factory=list)
-    unfinished: list[str] = field(default_factory=list)  # attempts without a manifest: no evidence, `gc` removes them
+    unfinished: list[str] = field(default_factory=list)  # what killed writers left: no evidence, and nothing needs it
 
     @property
     def sound(self) -> bool:
         return not self.problems
 
 
-def verify_artifact(artifact: Artifact, progress: Callable[[int], None] = lambda num_bytes: None) -> list[str]:
+def verify_artifact(artifact: Artifact, progress: Callable[[int], None] = lambda _: None) -> list[str]:
     """Problems with the files of one artifact; empty if every byte is the sealed one."""
     problems = []
     prefix, files = artifact.prefix, artifact.store.files
-    expected = {f"{prefix}/{f.path}" for f in artifact.manifest.files} | {
-        f"{prefix}/{artifact.digest}{MANIFEST_SUFFIX}"
-    }
+    manifest = f"{prefix}/{artifact.digest}{MANIFEST_SUFFIX}"
+    expected = {f"{prefix}/{f.path}" for f in artifact.manifest.files} | {manifest}
+    try:
+        artifact.store.manifest(artifact.key, manifest)
+    except (ManifestError, OSError) as error:
+        problems.append(str(error) if isinstance(error, ManifestError) else f"{manifest}: cannot be read: {error}.")
     present = set(files.walk(prefix))
     problems += [f"{path}: is not named by the manifest; it was added after sealing." for path in present - expected]
     for entry in artifact.manifest.files:
@@ -56,7 +61,11 @@ def verify_artifact(artifact: Artifact, progress: Callable[[int], None] = lambda
         if path not in present:
             problems.append(f"{path}: is missing. Re-materialize {artifact.key}.")
             continue
-        size, found = _hash(artifact, path)
+        try:
+            size, found = _hash(files, path)
+        except OSError as error:
+            problems.append(f"{path}: cannot be read: {error}.")
+            continue
         progress(size)
         if (size, found) != (entry.bytes, entry.blake3):
             problems.append(
@@ -66,26 +75,53 @@ def verify_artifact(artifact: Artifact, progress: Callable[[int], None] = lambda
     return sorted(problems)
 
 
-def verify_store(store: Store, progress: Callable[[int], None] = lambda num_bytes: None) -> Report:
+def verify_store(store: Store, progress: Callable[[int], None] = lambda _: None) -> Report:
     """Look at everything that lies in a store; see the module for what this proves."""
     report = Report()
-    artifacts = _artifacts(store, report, progress)
-    entries = _ledger(store, report)
-    _refs(store, artifacts, entries, report)
-    _agreement(store, artifacts, entries, report)
-    _strangers(store, entries, report)
+    account = Account(_ledger(store, report))
+    artifacts = _artifacts(store, account, report, progress)
+    newest = _refs(store, artifacts, account, report)
+    kept = _lineage(artifacts, account, newest, report)
+    _agreement(artifacts, account, kept, report)
+    _circumstances(store, account, report)
+    _strangers(store, account, report)
     return report
 
 
-def _hash(artifact: Artifact, path: str) -> tuple[int, str]:
-    files = artifact.store.files
+class Account:
+    """What the ledger says, by what one asks it."""
+
+    def __init__(self, entries: list[Entry]) -> None:
+        self.entries = entries
+        self.sealed = {(e.key, e.manifest, e.attempt) for e in entries if e.event == "sealed"}
+        self.removed = {(e.key, e.manifest) for e in entries if e.event == "removed"}
+        self.published: dict[tuple[Key, int], set[str]] = {}  # more than one where writers raced or one was killed
+        for entry in entries:
+            if entry.generation:
+                self.published.setdefault((entry.key, entry.generation), set()).add(entry.manifest)
+        gone = {e.attempt for e in entries if e.event == "removed"}
+        self.standing = {
+            f"artifacts/{encoded(e.key)}/{e.attempt}": e.manifest
+            for e in entries
+            if e.event == "sealed" and e.attempt not in gone
+        }
+        self._place = {manifest: f"{prefix}/{manifest}{MANIFEST_SUFFIX}" for prefix, manifest in self.standing.items()}
+
+    def place(self, key: Key, manifest: str) -> str:
+        """Path at which a manifest should lie."""
+        return self._place.get(manifest, f"artifacts/{encoded(key)}/…/{manifest}{MANIFEST_SUFFIX}")
+
+
+def _hash(files: Files, path: str) -> tuple[int, str]:
     hasher = blake3(max_threads=blake3.AUTO)
-    if files.local_root is None:
-        data = files.read(path)
-        return len(data), hasher.update(data).hexdigest()
-    size = files.size(path)
-    if size:
-        hasher.update_mmap(files.local_root / path)
+    if files.local_root is not None:
+        size = files.size(path)
+        return size, (hasher.update_mmap(files.local_root / path) if size else hasher).hexdigest()
+    size = 0
+    with files.open(path) as stream:
+        while chunk := stream.read(CHUNK_BYTES):
+            size += len(chunk)
+            hasher.update(chunk)
     return size, hasher.hexdigest()
 
 
@@ -94,7 +130,7 @@ def _attempts(store: Store, report: Report) -> Iterator[tuple[Key, str, list[str
     attempts: dict[str, list[str]] = {}
     for path in store.files.walk("artifacts"):
         prefix = "/".join(path.split("/")[:5])
-        if path.count("/") < 5 or not _ATTEMPT.fullmatch(prefix.rsplit("/", 1)[1]):
+        if path.count("/") < 5 or not _is_attempt(prefix):
             report.problems.append(f"{path}: belongs to no attempt; it was added.")
             continue
         attempts.setdefault(prefix, [])
@@ -104,138 +140,177 @@ def _attempts(store: Store, report: Report) -> Iterator[tuple[Key, str, list[str
         yield decoded(prefix.removeprefix("artifacts/")), prefix, manifests
 
 
-def _artifacts(store: Store, report: Report, progress: Callable[[int], None]) -> dict[tuple[Key, str], Artifact]:
-    sound: dict[tuple[Key, str], Artifact] = {}
+def _is_attempt(prefix: str) -> bool:
+    folder, attempt = prefix.rsplit("/", 1)
+    try:
+        return bool(_ATTEMPT.fullmatch(attempt)) and folder == f"artifacts/{encoded(decoded(folder[10:]))}"
+    except ValueError:
+        return False
+
+
+def _artifacts(store: Store, account: Account, report: Report, progress: Callable[[int], None]) -> Artifacts:
+    found: Artifacts = {}
     for key, prefix, manifests in _attempts(store, report):
         if not manifests:
             report.unfinished.append(prefix)
-            continue
+        if len(manifests) > 1:
+            report.problems.append(f"{prefix}: holds {len(manifests)} manifests; one was added after sealing.")
         for name in manifests:
-            artifact = _opened(store, key, prefix, name, report)
-            if artifact is None:
+            path = f"{prefix}/{name}"
+            try:
+                artifact = Artifact(store, store.manifest(key, path), prefix)
+            except (ManifestError, OSError) as error:
+                report.problems.append(str(error) if isinstance(error, ManifestError) else f"{path}: {error}.")
                 continue
             if len(manifests) == 1:
                 report.problems += verify_artifact(artifact, progress)
-            sound[key, artifact.digest] = artifact
+            if (key, artifact.digest, artifact.attempt) not in account.sealed:
+                report.problems.append(
+                    f"{path}: is not in the ledger; it was added, or its ledger entry was removed or changed."
+                )
+            found[key, artifact.digest] = artifact
             report.artifacts += 1
             report.files += len(artifact.manifest.files)
             report.num_bytes += sum(f.bytes for f in artifact.manifest.files)
-        if len(manifests) > 1:
-            report.problems.append(f"{prefix}: holds {len(manifests)} manifests; one was added after sealing.")
-    return sound
-
-
-def _opened(store: Store, key: Key, prefix: str, name: str, report: Report) -> Artifact | None:
-    path = f"{prefix}/{name}"
-    try:
-        data = store.files.read(path)
-        manifest = Manifest.parse(data, path)
-        wanted = name.removesuffix(MANIFEST_SUFFIX)
-        if digest(data) != wanted:
-            raise ManifestError(f"{path}: has blake3 {digest(data)[:12]}…, its name says {wanted[:12]}….")
-        if manifest.key != key:
-            raise ManifestError(f"{path}: is the manifest of {manifest.key}, it lies where {key} belongs.")
-    except ManifestError as error:
-        report.problems.append(str(error))
-        return None
-    return Artifact(store, manifest, prefix)
+    return found
 
 
 def _ledger(store: Store, report: Report) -> list[Entry]:
     """Every readable entry; broken chains become problems."""
     good: list[Entry] = []
-    by_segment: dict[str, list[Entry]] = {}
     for segment in segments(store.files):
         previous, number = GENESIS, 0
         for name in store.files.names(f"ledger/{segment}"):
             path, number = f"ledger/{segment}/{name}", number + 1
             try:
                 entry = read_entry(store.files, path)
-            except ManifestError as error:
-                report.problems.append(str(error))
+            except (ManifestError, OSError) as error:
+                report.problems.append(str(error) if isinstance(error, ManifestError) else f"{path}: {error}.")
                 previous = ""
                 continue
-            if path != entry_path(entry.segment, entry.number) or entry.number != number:
-                report.problems.append(f"{path}: is entry {entry.number} of {entry.segment}; expected {number} here. "
-                                       "An entry was removed, added or moved.")
+            if entry.number != number:
+                report.problems.append(
+                    f"{path}: stands at place {number} of its segment; an entry before it was removed or added."
+                )
             elif previous and entry.previous != previous:
                 report.problems.append(f"{path}: does not follow the entry before it; the chain is broken.")
             previous, number = entry.digest, entry.number
-            by_segment.setdefault(segment, []).append(entry)
             good.append(entry)
     report.ledger_entries = len(good)
-    digests = {segment: {e.digest for e in chain} for segment, chain in by_segment.items()}
+    known = {(entry.segment, entry.digest) for entry in good}
     for entry in good:
-        for segment, head in entry.joins.items():
-            if head not in digests.get(segment, set()):
-                report.problems.append(f"ledger/{segment}: entry {head[:12]}… is missing, "
-                                       f"{entry_path(entry.segment, entry.number)} has seen it.")
+        report.problems += [
+            f"ledger/{segment}: the entry with digest {head} is missing; {entry.path} has seen it."
+            for segment, head in entry.joins.items()
+            if (segment, head) not in known
+        ]
     return good
 
 
-def _refs(store: Store, artifacts: dict[tuple[Key, str], Artifact], entries: list[Entry], report: Report) -> None:
-    published = {(e.key, e.generation): e.manifest for e in entries if e.event == "published"}
-    present: set[tuple[Key, int]] = set()
+def _refs(store: Store, artifacts: Artifacts, account: Account, report: Report) -> dict[Key, str]:
+    """The manifest that the newest generation of every ref points at."""
+    refs: dict[tuple[Key, int], str] = {}
     for path in store.files.walk("refs"):
-        folder, name = path.removeprefix("refs/").rsplit("/", 1)
-        if name.startswith(".writing-"):
+        named = _ref_named(path)
+        if named is None:
+            report.problems.append(f"{path}: is not a ref; it was added.")
             continue
         try:
-            key, generation = decoded(folder), int(name.removesuffix(".json"))
-            ref = store.ref_file(key, generation)
-        except (ManifestError, ValueError) as error:
-            report.problems.append(str(error) if isinstance(error, ManifestError) else f"{path}: is not a ref.")
+            refs[named] = store.ref_file(*named)["manifest"]
+        except ManifestError as error:
+            report.problems.append(str(error))
+    newest = {key: manifest for (key, _), manifest in sorted(refs.items())}
+    for (key, generation), manifest in refs.items():
+        path = f"refs/{encoded(key)}/{generation:08d}.json"
+        if manifest not in account.published.get((key, generation), ()):
+            report.problems.append(f"{path}: the ledger does not know that {key} was published as {manifest[:12]}….")
+        elif (key, manifest) not in artifacts | dict.fromkeys(account.removed):
+            report.problems.append(f"{account.place(key, manifest)}: is missing or unsound; {path} points at it.")
+    _missing_refs(store, account, set(refs), report)
+    return newest
+
+
+def _ref_named(path: str) -> tuple[Key, int] | None:
+    try:
+        folder, name = path.removeprefix("refs/").rsplit("/", 1)
+        key, generation = decoded(folder), int(name.removesuffix(".json"))
+        return (key, generation) if path == f"refs/{encoded(key)}/{generation:08d}.json" else None
+    except ValueError:
+        return None
+
+
+def _missing_refs(store: Store, account: Account, present: set[tuple[Key, int]], report: Report) -> None:
+    under_way = set(store.files.walk("pending"))
+    for (key, generation), manifests in sorted(account.published.items()):
+        if (key, generation) in present:
             continue
-        present.add((key, generation))
-        if published.get((key, generation)) != ref["manifest"]:
-            report.problems.append(f"{path}: the ledger does not know that {key} was published as "
-                                   f"{ref['manifest'][:12]}….")
-        elif (key, ref["manifest"]) not in artifacts and not _removed(entries, key, ref["manifest"]):
-            report.problems.append(f"{path}: its manifest {ref['manifest'][:12]}… is missing or unsound.")
-    for (key, generation), manifest in sorted(published.items()):
-        if (key, generation) not in present and not _removed(entries, key, manifest):
+        path = f"refs/{encoded(key)}/{generation:08d}.json"
+        if any(pending(key, generation, manifest) in under_way for manifest in manifests):
+            report.unfinished.append(f"{path} (its writer was killed while it published {key}; run again)")
+        else:
             report.problems.append(
-                f"refs/{encoded(key)}/{generation:08d}.json: is missing; the ledger says that {key} was published as "
-                f"{manifest[:12]}…. It was removed, or its writer was killed in that moment: run again."
+                f"{path}: is missing; the ledger says that {key} was published as {min(manifests)[:12]}…. "
+                "It was removed; run again to publish it anew."
             )
 
 
-def _agreement(store: Store, artifacts: dict[tuple[Key, str], Artifact], entries: list[Entry],
-               report: Report) -> None:
-    sealed = {(e.key, e.manifest, e.attempt) for e in entries if e.event == "sealed"}
-    needed: dict[tuple[Key, str], str] = {}
-    for artifact in artifacts.values():
-        if (artifact.key, artifact.digest, artifact.attempt) not in sealed:
-            report.problems.append(f"{artifact.prefix}/{artifact.digest}{MANIFEST_SUFFIX}: is not in the ledger; "
-                                   "it was added, or its ledger entry was removed.")
-        manifest = artifact.manifest
-        for ref in manifest.inputs:
-            needed[ref.key, ref.manifest] = str(artifact.key)
-        for part in manifest.parts:
-            needed[Key(artifact.key.asset, artifact.key.partition, part.part), part.manifest] = str(artifact.key)
-    for (key, manifest), user in sorted(needed.items()):
-        if (key, manifest) not in artifacts:
-            report.problems.append(f"artifacts/{encoded(key)}: manifest {manifest[:12]}… is missing or unsound; "
-                                   f"{user} was made from it.")
-    for entry in entries:
-        path = f"circumstances/{entry.circumstances}.json"
-        try:
-            if digest(store.files.read(path)) != entry.circumstances:
-                report.problems.append(f"{path}: was changed.")
-        except FileNotFoundError:
-            report.problems.append(f"{path}: is missing; {entry_path(entry.segment, entry.number)} names it.")
-
-
-def _removed(entries: list[Entry], key: Key, manifest: str) -> bool:
-    return any(e.event == "removed" and e.key == key and e.manifest == manifest for e in entries)
-
-
-def _strangers(store: Store, entries: list[Entry], report: Report) -> None:
-    """Files that belong to nothing."""
-    known = {f"circumstances/{entry.circumstances}.json" for entry in entries}
-    for path in store.files.walk(""):
-        name = path.rsplit("/", 1)[-1]
-        if path.startswith((*NOT_EVIDENCE, "artifacts/", "refs/", "ledger/")) or name.startswith(".writing-"):
+def _lineage(artifacts: Artifacts, account: Account, newest: dict[Key, str], report: Report) -> set[tuple[Key, str]]:
+    """All that published artifacts lead to through parts and inputs; nothing excuses that any of it is missing."""
+    kept: set[tuple[Key, str]] = set()
+    missing: dict[str, str] = {}
+    queue = [(key, manifest, f"the ref of {key} points at it") for key, manifest in sorted(newest.items())]
+    while queue:
+        key, manifest, reason = queue.pop()
+        if (key, manifest) in kept:
             continue
-        if path not in known:
-            report.problems.append(f"{path}: nothing in the ledger names this file; it was added.")
+        kept.add((key, manifest))
+        if artifact := artifacts.get((key, manifest)):
+            queue += [(*needed, f"{key} was made from it") for needed in _needs(artifact)]
+        else:
+            missing[account.place(key, manifest)] = reason
+    report.problems += [f"{path}: is missing or unsound; {reason}." for path, reason in sorted(missing.items())]
+    return kept
+
+
+def _needs(artifact: Artifact) -> list[tuple[Key, str]]:
+    key, manifest = artifact.key, artifact.manifest
+    parts = [(Key(key.asset, key.partition, part.part), part.manifest) for part in manifest.parts]
+    return parts + [(ref.key, ref.manifest) for ref in manifest.inputs]
+
+
+def _agreement(artifacts: Artifacts, account: Account, kept: set[tuple[Key, str]], report: Report) -> None:
+    """What an artifact was made from is there, or nobody keeps it and the ledger says that it was collected."""
+    for artifact in artifacts.values():
+        report.problems += [
+            f"{account.place(key, manifest)}: is missing or unsound; {artifact.key} was made from it."
+            for key, manifest in _needs(artifact)
+            if (key, manifest) not in artifacts.keys() | kept | account.removed
+        ]
+    there = {artifact.prefix for artifact in artifacts.values()} | set(report.unfinished)
+    report.unfinished += [
+        f"{prefix} (its writer was killed before it could seal {manifest[:12]}…, or it was removed since)"
+        for prefix, manifest in sorted(account.standing.items())
+        if prefix not in there
+    ]
+
+
+def _circumstances(store: Store, account: Account, report: Report) -> None:
+    named = {f"circumstances/{entry.circumstances}.json": entry.path for entry in account.entries}
+    present = set(store.files.walk("circumstances"))
+    report.problems += [f"{path}: is missing; {named[path]} names it." for path in sorted(named.keys() - present)]
+    for path in sorted(present):
+        if path != f"circumstances/{_hash(store.files, path)[1]}.json":
+            report.problems.append(f"{path}: was changed; its name is the digest of what it said.")
+        elif path not in named:
+            report.unfinished.append(f"{path} (no ledger entry names it)")
+
+
+def _strangers(store: Store, account: Account, report: Report) -> None:
+    """Files that belong to nothing."""
+    known = {entry.path for entry in account.entries}
+    looked_at = (*NOT_EVIDENCE, "artifacts/", "refs/", "circumstances/")
+    report.problems += [
+        f"{path}: nothing in the ledger names this file; it was added or changed."
+        for path in store.files.walk("")
+        if not path.startswith(looked_at) and path not in known
+    ]
