@@ -55,7 +55,10 @@ class Checkpoint:
         return load_weights(self.path / OPTIMIZER)
 
     def losses(self) -> pa.Table:
-        return read_table(self.path / LOSSES)
+        return self.table(LOSSES)
+
+    def table(self, name: str) -> pa.Table:
+        return read_table(self.path / name)
 
 
 def name_of(step: int) -> str:

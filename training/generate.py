@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -60,9 +60,6 @@ class Sampling:
         return kept / kept.sum()
 
 
-GREEDY = Sampling(temperature=0.0)
-
-
 class Generator:
     """A language model with its tokenizer, ready to write."""
 
@@ -97,15 +94,15 @@ class Generator:
     def encode(self, text: str) -> list[int]:
         return self.tokenizer.encode(text, add_special_tokens=False).ids
 
-    def generate(self, prompt: str, max_tokens: int = 200, sampling: Sampling = Sampling()) -> str:
-        """The continuation alone."""
-        return "".join(self.stream(prompt, max_tokens, sampling))
+    def generate(self, prompt: str, max_tokens: int = 200, **sampling: Any) -> str:
+        """The continuation alone; keywords are those of :class:`Sampling`."""
+        return "".join(self.stream(prompt, max_tokens, **sampling))
 
-    def stream(self, prompt: str, max_tokens: int = 200, sampling: Sampling = Sampling()) -> Iterator[str]:
+    def stream(self, prompt: str, max_tokens: int = 200, **sampling: Any) -> Iterator[str]:
         """Pieces of the continuation as they come; never half a character."""
         written: list[int] = []
         told = ""
-        for token in self.tokens(self.encode(prompt), max_tokens, sampling):
+        for token in self.tokens(self.encode(prompt), max_tokens, Sampling(**sampling)):
             written.append(token)
             text = self.tokenizer.decode(written)
             if not text.endswith(LOST):
@@ -128,52 +125,68 @@ class Generator:
             if cache.length + len(fresh) > self.context:
                 seen = seen[-(self.context // 2) :]
                 cache, fresh = KVCache(), seen
-            logits_V = self._last_logits(torch.tensor([fresh], device=self.device), cache)[0]
+            logits_V = last_logits(self.model, torch.tensor([fresh], device=self.device), cache, self.num_tokens)[0]
             token = int(torch.multinomial(sampling.probabilities(logits_V.cpu()), 1, generator=generator))
             if token == self.eos_id:
                 return
             yield token
             seen, fresh = [*seen, token], [token]
 
-    @torch.no_grad()
     def greedy(self, prompts: Sequence[Sequence[int]], max_tokens: int, batch_size: int = 32) -> list[list[int]]:
-        """The likeliest continuations of many prompts, in batches of similar length, each up to its end of text.
+        """See :func:`greedy`."""
+        return greedy(self.model, prompts, max_tokens, self.eos_id, self.num_tokens, batch_size)
 
-        A prompt is cut on the left to leave room for the continuation; nothing is put before it.
-        """
-        room = self.context - max_tokens
-        if room < 1:
-            raise ValueError(f"max_tokens is {max_tokens}, the context {self.context}: no room for a prompt.")
-        cut = [list(prompt)[-room:] or [self.eos_id] for prompt in prompts]
-        order = sorted(range(len(cut)), key=lambda i: (len(cut[i]), i))
-        found: list[list[int]] = [[] for _ in cut]
-        for start in range(0, len(order), batch_size):
-            chosen = order[start : start + batch_size]
-            for index, tokens in zip(chosen, self._greedy_batch([cut[i] for i in chosen], max_tokens), strict=True):
-                found[index] = tokens
-        return found
 
-    def _greedy_batch(self, prompts: list[list[int]], max_tokens: int) -> list[list[int]]:
-        width = max(map(len, prompts))
-        starts_B = torch.tensor([width - len(prompt) for prompt in prompts], device=self.device)
-        rows = [[self.eos_id] * (width - len(prompt)) + prompt for prompt in prompts]
-        cache = KVCache(starts_B)
-        fresh_BT = torch.tensor(rows, device=self.device)
-        written: list[Tensor] = []
-        ended_B = torch.zeros(len(prompts), dtype=torch.bool, device=self.device)
-        for _ in range(max_tokens):
-            token_B = self._last_logits(fresh_BT, cache).argmax(-1)
-            written.append(token_B)
-            ended_B |= token_B == self.eos_id
-            if bool(ended_B.all()):
-                break
-            fresh_BT = token_B[:, None]
-        return [_before(row, self.eos_id) for row in torch.stack(written, 1).tolist()]
+@torch.no_grad()
+def greedy(
+    model: GPT, prompts: Sequence[Sequence[int]], max_tokens: int, eos_id: int, num_tokens: int, batch_size: int = 32
+) -> list[list[int]]:
+    """The likeliest continuations of many prompts, in batches of similar length, each up to its end of text.
 
-    def _last_logits(self, tokens_BT: Tensor, cache: KVCache) -> Tensor:
-        """[B, V] for the token after the last one; V ends with the vocabulary, padding rows are never drawn."""
-        x_BTD = self.model.model(tokens_BT, cache)
-        return self.model.head(x_BTD[:, -1]).float()[:, : self.num_tokens]
+    A prompt is cut on the left to leave room for the continuation; nothing is put before it.
+
+    Raises:
+        ValueError: if there is no room for any prompt.
+    """
+    room = model.recipe.sequence_length - max_tokens
+    if room < 1:
+        raise ValueError(
+            f"max_tokens is {max_tokens}, the context {model.recipe.sequence_length}: no room for a prompt."
+        )
+    cut = [list(prompt)[-room:] or [eos_id] for prompt in prompts]
+    order = sorted(range(len(cut)), key=lambda i: (len(cut[i]), i))
+    found: list[list[int]] = [[] for _ in cut]
+    for start in range(0, len(order), batch_size):
+        chosen = order[start : start + batch_size]
+        rows = _greedy_batch(model, [cut[i] for i in chosen], max_tokens, eos_id, num_tokens)
+        for index, tokens in zip(chosen, rows, strict=True):
+            found[index] = tokens
+    return found
+
+
+def _greedy_batch(
+    model: GPT, prompts: list[list[int]], max_tokens: int, eos_id: int, num_tokens: int
+) -> list[list[int]]:
+    device = model.model.embed_tokens.weight.device
+    width = max(map(len, prompts))
+    cache = KVCache(torch.tensor([width - len(prompt) for prompt in prompts], device=device))
+    fresh_BT = torch.tensor([[eos_id] * (width - len(p)) + p for p in prompts], device=device)
+    written: list[Tensor] = []
+    ended_B = torch.zeros(len(prompts), dtype=torch.bool, device=device)
+    for _ in range(max_tokens):
+        token_B = last_logits(model, fresh_BT, cache, num_tokens).argmax(-1)
+        written.append(token_B)
+        ended_B |= token_B == eos_id
+        if bool(ended_B.all()):
+            break
+        fresh_BT = token_B[:, None]
+    return [_before(row, eos_id) for row in torch.stack(written, 1).tolist()]
+
+
+def last_logits(model: GPT, tokens_BT: Tensor, cache: KVCache, num_tokens: int) -> Tensor:
+    """[B, V] for the token after the last one; V ends with the vocabulary, padding rows are never drawn."""
+    x_BTD = model.model(tokens_BT, cache)
+    return model.head(x_BTD[:, -1]).float()[:, :num_tokens]
 
 
 def _before(tokens: list[int], end: int) -> list[int]:

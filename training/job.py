@@ -76,7 +76,7 @@ class JobPart(_Frozen):
 class Job(_Frozen):
     """One run of the trainer."""
 
-    kind: Literal["pretrain", "source", "summary"]
+    kind: Literal["pretrain", "classifier", "summary"]
     version: str = Field(description="of the stage")
     run: str
     directory: Path = Field(default=Path(), description="rolling checkpoints, metrics, results")
@@ -91,7 +91,8 @@ class Job(_Frozen):
     heldout: list[JobPart] = Field(default_factory=list)
     base: JobFile | None = Field(default=None, description="weights that a fine-tune starts from")
     examples: dict[str, JobFile] = Field(default_factory=dict, description="train and test examples of a fine-tune")
-    classes: list[str] = Field(default_factory=list)
+    class_weights: list[float] = Field(default_factory=list, description="of a classifier, in the order of its classes")
+    num_tokens: int = Field(default=0, description="of the vocabulary, where text is generated")
 
     @property
     def identity(self) -> str:

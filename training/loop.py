@@ -203,7 +203,8 @@ class _State:
         self.run.task.objective.train()
         self.evaluations.append({"step": self.step, **figures})
         told = " ".join(f"{k} {v:.4f}" for k, v in figures.items() if isinstance(v, float))
-        self.run.say(f"step {self.step} evaluated: {told or 'nothing held out'}")
+        if told:
+            self.run.say(f"step {self.step} evaluated: {told}")
         self.started()
 
     def _chain(self) -> None:

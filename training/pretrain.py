@@ -16,11 +16,11 @@ from pydantic import Field
 from pipelines.provenance.artifact import Artifact, Draft
 from pipelines.provenance.plan import Plan
 from training import numerics as declared
-from training.checkpoints import Checkpoint, latest, opened
+from training.checkpoints import Checkpoint, opened
 from training.job import Job, JobPart
 from training.models.recipe import GPTRecipe, hf_config
 from training.recipes import PretrainRecipe
-from training.trainer import Launch, Progress, Say, TrainingError, placed, run_job
+from training.trainer import Launch, Progress, Say, last_checkpoint, placed, run_job
 
 PRETRAIN_VERSION = "1"
 BASELINES = ("unigram_bpb", "bigram_bpb", "trigram_bpb")
@@ -61,7 +61,7 @@ def pretrain(
     """
     job = placed(_job(mixture, recipe, draft.key.partition, dict(numerics or {})), scratch or draft.store.scratch)
     times = run_job(job, launch, say, progress)
-    last = _last_checkpoint(job, say)
+    last = last_checkpoint(job, say)
     draft.circumstance.update({"training": times})
     for name in ("model.safetensors", "optimizer.safetensors", "losses.arrow"):
         shutil.copyfile(last.path / name, draft.path(name))
@@ -120,16 +120,6 @@ def _job(mixture: Artifact, recipe: PretrainRecipe, run: str, numerics: dict[str
         parts=[JobPart.of(shards.part(part.name), part.name) for part in plan.parts],
         heldout=[JobPart.of(part, part.key.part) for part in heldout.parts() if part.counts.get("docs", 0)],
     )
-
-
-def _last_checkpoint(job: Job, say: Say) -> Checkpoint:
-    found = latest(job.directory / "rolling", say)
-    if found is None or found.step != job.plan.num_steps or found.state["identity"] != job.identity:
-        raise TrainingError(
-            f"training of {job.run} ended, but {job.directory} holds no whole checkpoint of step {job.plan.num_steps}. "
-            "Run again; if it happens again, look at the disk."
-        )
-    return found
 
 
 def _write_companions(draft: Draft, job: Job, vocabulary: Artifact) -> None:

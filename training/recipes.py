@@ -58,6 +58,21 @@ class PretrainRecipe(GPTRecipe, OptimisationRecipe):
     )
 
 
+class FinetuneDataRecipe(Recipe):
+    """Examples of a task whose labels the corpus gives for nothing."""
+
+    task: Literal["classifier", "summary"] = Field(
+        default="classifier",
+        description="classifier: which source does a passage come from; summary: a text's first paragraph from its rest",
+    )
+    max_train: int = Field(default=3000, ge=1, description="Training examples, taken in the order of document ids")
+    max_test: int = Field(default=300, ge=1, description="Test examples, from held-out documents")
+    max_tokens: int = Field(default=128, ge=8, description="Length of an example; passages and bodies are cut to fit")
+    min_words: int = Field(default=10, ge=1, description="Shorter passages or bodies are no examples")
+    min_examples: int = Field(default=20, ge=1, description="Classes with fewer training passages are left out")
+    max_summary_words: int = Field(default=30, ge=3, description="A longer first paragraph is no summary")
+
+
 class FinetuneRecipe(OptimisationRecipe):
     """A fine-tune of a pretrained model on examples."""
 

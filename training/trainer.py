@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from training.checkpoints import Checkpoint, latest
 from training.job import Job
 from training.launch import command
 
@@ -50,6 +51,21 @@ def run_job(job: Job, launch: Launch | None, say: Say, progress: Progress | None
     if not times.exists():
         raise TrainingError(_reason(job, failure, "it ended without saying why"))
     return json.loads(times.read_text())
+
+
+def last_checkpoint(job: Job, say: Say) -> Checkpoint:
+    """The checkpoint of the plan's last step.
+
+    Raises:
+        TrainingError: if the trainer has left no whole one.
+    """
+    found = latest(job.directory / "rolling", say)
+    if found is None or found.step != job.plan.num_steps or found.state["identity"] != job.identity:
+        raise TrainingError(
+            f"training of {job.run} ended, but {job.directory} holds no whole checkpoint of step {job.plan.num_steps}. "
+            "Run again; if it happens again, look at the disk."
+        )
+    return found
 
 
 def environment(job: Job) -> dict[str, str]:

@@ -1,0 +1,179 @@
+"""Export: a checkpoint as a directory that transformers loads, checked by loading it and comparing logits.
+
+Names and shapes that fit prove nothing: others have shipped conversions with wrong logits that passed such checks.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from pipelines.provenance.artifact import Artifact
+from pipelines.provenance.lineage import ancestors
+from pipelines.provenance.recipe import canonical_json
+from training.models.classifier import GPTClassifier
+from training.models.gpt import GPT
+from training.models.recipe import GPTRecipe, from_hf_config
+from training.weights import load_weights
+
+TOLERANCE = 1e-5  # of logits; equal kernels give 0.0
+SAMPLE = "Return the index of the first column. Raises ValueError if é or 漢字 is not found.\n\n    >>> x[0]"
+CARD_FACTS = ("step", "tokens", "parameters", "heldout_bpb", "heldout_bpb_clean", "bigram_bpb", "task", "loss")
+
+
+class ExportError(RuntimeError):
+    """What transformers loads is not what was trained."""
+
+
+def export(artifact: Artifact, out: Path) -> dict[str, Any]:
+    """Write a pretrained or fine-tuned model for transformers.
+
+    Returns:
+        ``architecture``, ``files``, and ``max_logit_difference`` between our network and the one that was loaded.
+
+    Raises:
+        ExportError: if a key is missing or left over, or logits or tokens differ; the directory is removed.
+        ValueError: if the directory is not empty.
+    """
+    if out.exists() and any(out.iterdir()):
+        raise ValueError(f"{out} is not empty; give a new directory.")
+    out.mkdir(parents=True, exist_ok=True)
+    try:
+        return _exported(artifact, out)
+    except BaseException:
+        shutil.rmtree(out, ignore_errors=True)
+        raise
+
+
+def _exported(artifact: Artifact, out: Path) -> dict[str, Any]:
+    config = artifact.json("config.json")
+    for name in ("model.safetensors", "tokenizer.json"):
+        shutil.copyfile(artifact.local(name), out / name)
+    _write(out / "config.json", config)
+    _write(out / "tokenizer_config.json", tokenizer_config(config, artifact.json("tokenizer.json")))
+    if not _is_classifier(config):
+        _write(out / "generation_config.json", generation_config(config, artifact.json("tokenizer.json")))
+    _write(out / "lineage.json", lineage(artifact))
+    (out / "README.md").write_text(readme(artifact, config), encoding="utf-8")
+    difference = logit_difference(out)
+    if not difference <= TOLERANCE:
+        raise ExportError(
+            f"{artifact.key}: logits in transformers differ by {difference:.1e}, allowed are {TOLERANCE}."
+        )
+    _check_tokenizer(artifact, out)
+    files = sorted(path.name for path in out.iterdir())
+    return {"architecture": config["architectures"][0], "files": files, "max_logit_difference": difference}
+
+
+def tokenizer_config(config: dict[str, Any], tokenizer: dict[str, Any]) -> dict[str, Any]:
+    """``tokenizer_config.json`` for a tokenizer.json of the tokenizers library."""
+    names = {token["id"]: token["content"] for token in tokenizer["added_tokens"]}
+    return {
+        "clean_up_tokenization_spaces": False,  # it would eat the space before a full stop, in code above all
+        "eos_token": names[config["eos_token_id"]],
+        "model_max_length": config["max_position_embeddings"],
+        "pad_token": names[config["pad_token_id"]],
+        "padding_side": "right" if _is_classifier(config) else "left",
+        "tokenizer_class": "PreTrainedTokenizerFast",
+    }
+
+
+def generation_config(config: dict[str, Any], tokenizer: dict[str, Any]) -> dict[str, Any]:
+    """``generation_config.json``; rows of the embedding beyond the vocabulary are never to be drawn."""
+    size = 1 + max([*tokenizer["model"]["vocab"].values(), *(token["id"] for token in tokenizer["added_tokens"])])
+    beyond = list(range(size, config["vocab_size"]))
+    wanted = {name: config[name] for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    return wanted | ({"suppress_tokens": beyond} if beyond else {})
+
+
+def lineage(artifact: Artifact) -> dict[str, Any]:
+    """Everything that the model was made from, by digest; the first entry is the model."""
+    found = [
+        {**a.key._asdict(), "manifest": a.digest, "content": a.content, "version": a.manifest.version}
+        for a in ancestors(artifact)
+    ]
+    return {"schema": "stemma-lineage/1", "artifacts": found}
+
+
+def readme(artifact: Artifact, config: dict[str, Any]) -> str:
+    """A model card in a few lines."""
+    facts = [f"| {name} | {artifact.facts[name]} |" for name in CARD_FACTS if artifact.facts.get(name) is not None]
+    loader = "AutoModelForSequenceClassification" if _is_classifier(config) else "AutoModelForCausalLM"
+    shape = f"{config['num_hidden_layers']} blocks, {config['hidden_size']} wide, vocabulary {config['vocab_size']}"
+    lines = [
+        f"# {artifact.key.partition}", "",
+        f"A {config['architectures'][0]} trained with Stemma: {shape}, context {config['max_position_embeddings']}.",
+        "", "| | |", "|---|---|", *facts, "",
+        "```python",
+        f"from transformers import AutoTokenizer, {loader}",
+        f'model = {loader}.from_pretrained(".")',
+        'tokenizer = AutoTokenizer.from_pretrained(".")',
+        "```", "",
+        f"Identity: `{artifact.key.asset}` manifest `{artifact.digest}`.",
+        "`lineage.json` lists every artifact behind it by digest; `stemma audit` opens them.", "",
+    ]  # fmt: skip
+    return "\n".join(lines)
+
+
+def logit_difference(out: Path) -> float:
+    """Largest difference between our logits and those of what transformers loads from a directory."""
+    import transformers
+
+    config = json.loads((out / "config.json").read_bytes())
+    classifier = _is_classifier(config)
+    loader = transformers.AutoModelForSequenceClassification if classifier else transformers.AutoModelForCausalLM
+    theirs, info = loader.from_pretrained(
+        str(out), output_loading_info=True, local_files_only=True, dtype=torch.float32
+    )
+    wrong = {name: sorted(map(str, keys)) for name, keys in info.items() if keys}
+    if wrong:
+        raise ExportError(f"{out}: transformers loads it with {wrong}; expected no missing and no unexpected key.")
+    recipe = from_hf_config(config)
+    ours = _network(recipe, out / "model.safetensors")
+    tokens_BT = _probe(recipe, config)
+    with torch.no_grad():
+        there = theirs.eval()(tokens_BT).logits
+        if isinstance(ours, GPTClassifier):
+            here = ours(tokens_BT, torch.full((len(tokens_BT),), tokens_BT.shape[1] - 1))
+        else:
+            here = ours(tokens_BT)
+    return float((there - here).abs().max())
+
+
+def _network(recipe: GPTRecipe, path: Path) -> nn.Module:
+    weights = load_weights(path)
+    head = weights.get("score.weight")
+    network = GPT(recipe) if head is None else GPTClassifier(recipe, len(head))
+    network.load_state_dict(weights)
+    return network.eval()
+
+
+def _probe(recipe: GPTRecipe, config: dict[str, Any]) -> torch.Tensor:
+    """Two sequences of the whole context that visit all of the vocabulary they can, without padding tokens."""
+    numbers_T = torch.arange(2 * recipe.sequence_length) * 7919 % recipe.padded_vocab_size
+    numbers_T[numbers_T == config["pad_token_id"]] = config["eos_token_id"]
+    return numbers_T.view(2, -1)
+
+
+def _check_tokenizer(artifact: Artifact, out: Path) -> None:
+    from tokenizers import Tokenizer
+    from transformers import AutoTokenizer
+
+    ours = Tokenizer.from_file(str(artifact.local("tokenizer.json"))).encode(SAMPLE, add_special_tokens=False).ids
+    loaded = AutoTokenizer.from_pretrained(str(out), local_files_only=True)
+    theirs = loaded(SAMPLE, add_special_tokens=False, verbose=False)["input_ids"]
+    if theirs != ours or loaded.decode(theirs) != SAMPLE:
+        raise ExportError(f"{out}: AutoTokenizer splits a sample into {len(theirs)} other tokens than our {len(ours)}.")
+
+
+def _is_classifier(config: dict[str, Any]) -> bool:
+    return config["architectures"][0].endswith("ForSequenceClassification")
+
+
+def _write(path: Path, value: Any) -> None:
+    path.write_bytes(canonical_json(value))
