@@ -97,7 +97,14 @@ def reigns(incumbent: Artifact | None, checkpoint: Artifact) -> bool:
     return incumbent is not None and incumbent.json(FILE)["checkpoint"]["content"] == checkpoint.content
 
 
-def judge(scores: Artifact, incumbent: Artifact | None, checkpoint: Artifact, recipe: GateRecipe) -> Verdict:
+def judge(
+    scores: Artifact,
+    incumbent: Artifact | None,
+    checkpoint: Artifact,
+    recipe: GateRecipe,
+    *,
+    incumbent_scores: Artifact | None = None,
+) -> Verdict:
     """Decide from sealed artifacts; nothing is written.
 
     Args:
@@ -105,13 +112,15 @@ def judge(scores: Artifact, incumbent: Artifact | None, checkpoint: Artifact, re
         incumbent: the champion artifact in charge, or None.
         checkpoint: the candidate itself.
         recipe: what it must show.
+        incumbent_scores: newer scores of the incumbent, say on a suite that was added since; by default those that it
+            was promoted with.
     """
     defender = incumbent.json(FILE)["checkpoint"]["content"] if incumbent else ""
 
     def verdict(decision: Decision, reasons: list[str], findings: list[Finding] | None = None) -> Verdict:
         return Verdict(decision, reasons, checkpoint.content, defender, scores.content, findings or [])
 
-    stranger = mismatch(scores, checkpoint)
+    stranger = mismatch(scores, checkpoint.content)
     if stranger:
         return verdict("INCOMPARABLE", [stranger])
     broken = broken_limits(scores, checkpoint, recipe)
@@ -121,20 +130,29 @@ def judge(scores: Artifact, incumbent: Artifact | None, checkpoint: Artifact, re
         return verdict("PROMOTE", ["first champion: there is no incumbent, and all hard limits hold"])
     if reigns(incumbent, checkpoint):
         return verdict("PROMOTE", ["this checkpoint is the champion already"])
-    theirs = incumbent.input("benchmark_scores").input("benchmark_samples")
-    comparisons = compare(scores.input("benchmark_samples"), theirs, recipe.bootstrap_seed)
-    return verdict(*decide(comparisons, recipe))
+    theirs = incumbent_scores or incumbent.input("benchmark_scores")
+    stranger = mismatch(theirs, defender)
+    if stranger:
+        return verdict("INCOMPARABLE", [f"the incumbent: {stranger}"])
+    answers = scores.input("benchmark_samples"), theirs.input("benchmark_samples")
+    return verdict(*decide(compare(*answers, recipe.bootstrap_seed), recipe))
 
 
 def champion(
-    scores: Artifact, incumbent: Artifact | None, checkpoint: Artifact, recipe: GateRecipe, draft: Draft
+    scores: Artifact,
+    incumbent: Artifact | None,
+    checkpoint: Artifact,
+    recipe: GateRecipe,
+    draft: Draft,
+    *,
+    incumbent_scores: Artifact | None = None,
 ) -> Artifact:
     """Promote a checkpoint if the gate, asked here and now, says so.
 
     Raises:
-        GateRefused: if it does not, or if its verdict is about another checkpoint or other scores.
+        GateRefused: if it does not; then nothing is sealed, and the incumbent stays.
     """
-    verdict = judge(scores, incumbent, checkpoint, recipe)
+    verdict = judge(scores, incumbent, checkpoint, recipe, incumbent_scores=incumbent_scores)
     if not verdict.promoted:
         raise GateRefused(
             f"{checkpoint.key}: {verdict.verdict}. {'; '.join(verdict.reasons)}. "
@@ -165,15 +183,15 @@ def champion(
 # -- hard limits -----------------------------------------------------------------------------------------------
 
 
-def mismatch(scores: Artifact, checkpoint: Artifact) -> str:
-    """Why these scores are not this checkpoint's; empty where they are. The records are asked, not the label."""
+def mismatch(scores: Artifact, checkpoint: str) -> str:
+    """Why these are not the scores of the checkpoint with that content; empty where they are. The records are asked."""
     samples = scores.input("benchmark_samples")
     named = {scores.json(SCORES_FILE)["checkpoint"]}
     for task in read_records(samples):
         named.update(task.strings("checkpoint"))
-    if named != {checkpoint.content}:
-        others = ", ".join(sorted(f"{digest[:12]}…" for digest in named - {checkpoint.content}))
-        return f"the scores are those of {others}, the checkpoint is {checkpoint.content[:12]}…; score it first"
+    if named != {checkpoint}:
+        others = ", ".join(sorted(f"{content[:12]}…" for content in named - {checkpoint}))
+        return f"the scores are those of {others}, the checkpoint is {checkpoint[:12]}…; score it first"
     if scores.json(SCORES_FILE)["samples"] != samples.content:
         return "the scores were computed from other samples; score again"
     return ""

@@ -6,7 +6,9 @@ lm-eval's caches are never used: one serves another model's answers, the other o
 
 from __future__ import annotations
 
+import contextlib
 import inspect
+import io
 import json
 import math
 from collections.abc import Mapping
@@ -21,8 +23,10 @@ from evals.suites import items_of, unpacked
 from pipelines.provenance.artifact import Artifact, Draft
 from pipelines.provenance.lineage import ancestors
 from pipelines.provenance.recipe import Recipe, canonical_json, digest
+from pipelines.provenance.tables import read_batches
 
 SAMPLES_VERSION = "1"
+TINY = 1.2e-38  # smallest normal float32: a class that the model rules out
 REPORT = "items.arrow"  # of training_documents: how much of every benchmark item was found
 
 
@@ -99,21 +103,22 @@ def _evaluated(model: Any, tasks: list[str], task_manager: Any, recipe: EvalReci
     import lm_eval
 
     evaluate: Any = lm_eval.simple_evaluate  # its decorator hides the signature
-    results = evaluate(
-        model=model,
-        tasks=tasks,
-        task_manager=task_manager,
-        limit=recipe.max_items or None,
-        num_fewshot=None if recipe.num_fewshot < 0 else recipe.num_fewshot,
-        fewshot_random_seed=recipe.seed,
-        random_seed=None,
-        numpy_random_seed=None,
-        torch_random_seed=None,  # greedy answers draw no random numbers
-        bootstrap_iters=0,
-        log_samples=True,
-        use_cache=None,
-        cache_requests=False,
-    )
+    with contextlib.redirect_stderr(io.StringIO()):  # its progress bars; what it logs is still heard
+        results = evaluate(
+            model=model,
+            tasks=tasks,
+            task_manager=task_manager,
+            limit=recipe.max_items or None,
+            num_fewshot=None if recipe.num_fewshot < 0 else recipe.num_fewshot,
+            fewshot_random_seed=recipe.seed,
+            random_seed=None,
+            numpy_random_seed=None,
+            torch_random_seed=None,  # greedy answers draw no random numbers
+            bootstrap_iters=0,
+            log_samples=True,
+            use_cache=None,
+            cache_requests=False,
+        )
     missing = [t for t in tasks if not results or not results["samples"].get(t)]
     if missing:
         raise EvaluationError(f"lm-eval gave no answers for {', '.join(missing)}.")
@@ -193,6 +198,81 @@ def _measured(name: str, value: Any) -> dict[str, float]:
     if not math.isfinite(number):
         raise EvaluationError(f"metric {name} is {number} for an item; the weights have diverged.")
     return {METRIC + name: number}
+
+
+# -- fine-tunes: they were asked when they were trained --------------------------------------------------------
+
+
+def finetune_samples(checkpoint: Artifact, recipe: EvalRecipe, draft: Draft) -> Artifact:
+    """The answers that a fine-tune gave on its own held-out examples, as records.
+
+    Args:
+        checkpoint: a finetuned model with ``predictions.arrow`` or ``generations.arrow``.
+        recipe: ``max_items`` is what it uses.
+        draft: of benchmark_samples[checkpoint].
+    """
+    task = str(checkpoint.facts["task"])
+    shards = checkpoint.input("finetuning_shards")
+    output = "classification" if task == "classifier" else "generation"
+    found = _predictions(checkpoint) if output == "classification" else _generations(checkpoint)
+    found = found[: recipe.max_items or None]
+    config = digest(canonical_json([task, checkpoint.facts.get("classes")]))
+    clusters = _files_of(shards.input("heldout_documents"), {row["doc_id"] for row in found})
+    rows = [
+        {
+            "checkpoint": checkpoint.content,
+            "suite": shards.content,
+            "task": task,
+            "config": config,
+            "item_id": f"{task}-{row['doc_id'].hex()}",
+            "cluster": clusters.get(row["doc_id"], ""),
+            "doc_hash": row["doc_id"].hex(),
+            **{name: row[name] for name in ("answer", "reference", "logliks", "gold", "prompt_hash") if name in row},
+        }
+        for row in found
+    ]
+    facts = {"output": output, "version": SAMPLES_VERSION, "config": config, "suite": shards.content, "fewshot": 0}
+    write_records(draft, [records(task, facts, rows)], checkpoint.content)
+    return draft.seal(
+        counts={"tasks": 1, "items": len(rows)},
+        facts={"checkpoint": checkpoint.content, "suites": {shards.key.partition: shards.content}},
+    )
+
+
+def _predictions(checkpoint: Artifact) -> list[dict[str, Any]]:
+    classes = checkpoint.facts["classes"]
+    return [
+        {
+            "doc_id": row["doc_id"],
+            "answer": classes[row["predicted"]],
+            "reference": classes[row["label"]],
+            "logliks": [math.log(max(p, TINY)) for p in row["probabilities"]],
+            "gold": row["label"],
+        }
+        for row in checkpoint.table("predictions.arrow").to_pylist()
+    ]
+
+
+def _generations(checkpoint: Artifact) -> list[dict[str, Any]]:
+    return [
+        {
+            "doc_id": row["doc_id"],
+            "answer": row["generated"],
+            "reference": row["reference"],
+            "prompt_hash": digest(row["prompt"].encode()),
+        }
+        for row in checkpoint.table("generations.arrow").to_pylist()
+    ]
+
+
+def _files_of(documents: Artifact, wanted: set[bytes]) -> dict[bytes, str]:
+    """The file that each document stands in: documents of one file are alike, so errors are clustered by it."""
+    found = {}
+    for part in documents.parts():
+        for batch in read_batches(part.local("documents.arrow"), ["doc_id", "file"]):
+            pairs = zip(batch["doc_id"].to_pylist(), batch["file"].to_pylist(), strict=True)
+            found.update((doc_id, f"{part.key.part}:{file}") for doc_id, file in pairs if doc_id in wanted)
+    return found
 
 
 # -- contamination, from our own lineage -----------------------------------------------------------------------

@@ -12,10 +12,10 @@ import heapq
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import pyarrow as pa
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from evals import passages
 from evals.benchmarks import OwnItem, files_digest, own_tasks, read_config, write_tasks
@@ -28,7 +28,7 @@ PROMPTS_VERSION = "1"
 ITEMS, SUITE = "items.arrow", "suite.json"
 POOL = 4  # distractors are drawn from the continuations of this many times the items asked for
 
-TaskName = Literal["continuation", "lastword", "bpb"]
+TASKS = ("continuation", "lastword", "bpb")
 
 ITEM_SCHEMA = pa.schema(
     [
@@ -46,7 +46,7 @@ T = TypeVar("T")
 class SuiteRecipe(Recipe):
     """What a suite asks. The defaults suit models that read 256 tokens."""
 
-    tasks: list[TaskName] = Field(
+    tasks: list[str] = Field(
         default=["continuation", "lastword", "bpb"], description="Tasks cut from held-out documents"
     )
     max_items: int = Field(
@@ -64,6 +64,14 @@ class SuiteRecipe(Recipe):
         pattern=r"^([0-9a-f]{64})?$",
         description="blake3 of a benchmark of one's own (`files_digest` in evals/benchmarks.py)",
     )
+
+    @field_validator("tasks")
+    @classmethod
+    def _known(cls, tasks: list[str]) -> list[str]:
+        wrong = [name for name in tasks if name not in TASKS or tasks.count(name) > 1]
+        if wrong:
+            raise ValueError(f"task {wrong[0]!r} is unknown or named twice; there are {', '.join(TASKS)}.")
+        return tasks
 
 
 def make_prompts(

@@ -207,6 +207,18 @@ def test_other_suites_settings_or_items_are_incomparable_never_a_pass(stable, re
         stable.crowned(stable.scored(second, *tasks), reigning, second)
 
 
+def test_an_incumbent_that_was_scored_anew_is_compared_on_its_new_scores(stable, reigning):
+    first = reigning.input("benchmark_scores").input("benchmark_samples").input("pretrained_model")
+    second = stable.checkpoint("second")
+    extra = choice([1, 0] * 100, task="hellaswag")
+    scores = stable.scored(second, bpb(noisy(1.4, seed=1)), choice([1, 0] * 100), extra)
+    assert judge(scores, reigning, second, RECIPE).verdict == "INCOMPARABLE"
+    again = stable.scored(first, bpb(noisy(1.5)), choice([1, 0] * 100), choice([1, 0] * 100, task="hellaswag"))
+    assert judge(scores, reigning, second, RECIPE, incumbent_scores=again).promoted
+    flattering = stable.scored(stable.checkpoint("weak"), bpb(noisy(3.0)), choice([0] * 200), extra)
+    assert judge(scores, reigning, second, RECIPE, incumbent_scores=flattering).verdict == "INCOMPARABLE"
+
+
 def test_a_primary_task_that_nobody_answered_is_incomparable(stable, reigning):
     verdict = challenge(
         stable, reigning, bpb(noisy(1.4)), choice([1, 0] * 100), recipe=GateRecipe(primary=["hellaswag"])

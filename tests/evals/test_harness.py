@@ -6,9 +6,10 @@ import math
 import pyarrow as pa
 import pytest
 
-from evals.harness import EvalRecipe, answers, config_digest, contamination, run_suite
+from evals.harness import EvalRecipe, answers, config_digest, contamination, finetune_samples, run_suite
 from evals.records import EvaluationError, read_records
 from evals.scores import ScoreRecipe, score, task_rows
+from evals.suites import SuiteRecipe
 from pipelines.provenance.manifest import Key
 from pipelines.provenance.store import Store
 
@@ -177,3 +178,65 @@ def test_the_model_asked_is_the_one_that_is_recorded(world):
 
     with pytest.raises(TypeError, match="LM"):
         answers(Parrot(), world.checkpoints["first"], world.suite, RECIPE)
+
+
+def finetuned(store, task, file, table, classes=()):
+    heldout = store.draft(Key("heldout_documents", "small"), "1", {}, [])
+
+    def documents(draft):
+        draft.write("documents.arrow", pa.table({"doc_id": table["doc_id"], "file": ["a.py", "a.py", "b.py"]}))
+        return draft.seal()
+
+    part = heldout.part("docs.a/1", SuiteRecipe(), [], documents)
+    shards = store.draft(Key("finetuning_shards", task), "1", {}, [heldout.seal(parts=[part])]).seal(
+        facts={"task": task}
+    )
+    draft = store.draft(Key("finetuned_model", task), "1", {}, [shards])
+    draft.write(file, table)
+    return draft.seal(facts={"task": task, "classes": list(classes)})
+
+
+def finetune_scores(store, model):
+    draft = store.draft(Key("benchmark_samples", "f"), "1", RECIPE.identity(), [model])
+    samples = finetune_samples(model, RECIPE, draft)
+    scores = score(samples, ScoreRecipe(), store.draft(Key("benchmark_scores", "f"), "1", {}, [samples]))
+    return read_records(samples)[0], {r["metric"]: r for r in scores.json("scores.json")["scores"]}
+
+
+def test_a_classifier_is_scored_by_what_it_said_of_held_out_passages(tmp_path):
+    ids = pa.array([bytes([i]) * 16 for i in range(3)], pa.binary(16))
+    table = pa.table(
+        {
+            "doc_id": ids,
+            "label": [0, 1, 1],
+            "predicted": pa.array([0, 1, 0], pa.int32()),
+            "probabilities": pa.array([[1.0, 0.0], [0.25, 0.75], [0.5, 0.5]], pa.list_(pa.float32())),
+        }
+    )
+    store = Store(tmp_path)
+    records, scores = finetune_scores(
+        store, finetuned(store, "classifier", "predictions.arrow", table, ["numpy", "polars"])
+    )
+    assert records.strings("answer") == ["numpy", "polars", "numpy"]
+    assert records.strings("cluster") == ["docs.a/1:a.py", "docs.a/1:a.py", "docs.a/1:b.py"]
+    assert scores["accuracy"]["value"] == pytest.approx(2 / 3)
+    assert (scores["accuracy"]["baseline"], scores["accuracy"]["clusters"]) == (0.5, 2)
+    assert scores["macro_f1"]["value"] == pytest.approx((2 / 3 + 2 / 3) / 2)
+    assert scores["macro_f1"]["headline"]
+
+
+def test_a_summary_writer_is_scored_by_rouge(tmp_path):
+    ids = pa.array([bytes([i]) * 16 for i in range(3)], pa.binary(16))
+    table = pa.table(
+        {
+            "doc_id": ids,
+            "prompt": ["x", "y", "z"],
+            "reference": ["Return the value."] * 3,
+            "generated": ["Return the value.", "Return a value.", ""],
+        }
+    )
+    store = Store(tmp_path)
+    records, scores = finetune_scores(store, finetuned(store, "summary", "generations.arrow", table))
+    assert records.output == "generation"
+    assert scores["rouge_l"]["value"] == pytest.approx((1 + 2 / 3 + 0) / 3)
+    assert scores["rouge_l"]["n"] == 3

@@ -155,3 +155,8 @@ def test_a_suite_asks_something(tmp_path, make_heldout):
         made(store, heldout, SuiteRecipe(tasks=[]))
     with pytest.raises(ValueError, match="none were given"):
         make_prompts(None, RECIPE, store.draft(Key("benchmark_prompts", "x"), "1", {}, []))
+
+
+def test_unknown_tasks_are_told():
+    with pytest.raises(ValueError, match="'lambada' is unknown or named twice; there are continuation, lastword, bpb"):
+        SuiteRecipe(tasks=["bpb", "lambada"])
