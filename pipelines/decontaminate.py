@@ -14,9 +14,10 @@ from pydantic import Field
 
 from pipelines import doc_ids
 from pipelines.documents import TEXTS
+from pipelines.parts import rows_of_parts, summed_counts
 from pipelines.provenance import fates
 from pipelines.provenance.artifact import Artifact, Draft
-from pipelines.provenance.recipe import Recipe
+from pipelines.provenance.recipe import Recipe, digest
 from pipelines.provenance.tables import rows_digest
 from pipelines.selection import by_doc_id, ids, write_rows
 
@@ -87,13 +88,13 @@ def training_documents(
             part.key.part, recipe, [part, held, *prompts],
             lambda d, part=part, held=held: _training(part, held, items, recipe, d),
         ))  # fmt: skip
-    counts = {name: sum(part.counts[name] for part in parts) for name in parts[0].counts}
+    counts = summed_counts(parts)
     fates.check_conservation(counts, unique.counts["docs"])
     report = _report(items(), parts, recipe)
     draft.write(ITEMS, report)
     return draft.seal(
         counts={**counts, "items": report.num_rows, "items_not_checkable": report["check"].to_pylist().count("no")},
-        rows=rows_digest([report]), parts=parts,
+        rows=digest((rows_of_parts(parts) + rows_digest([report])).encode()), parts=parts,
     )  # fmt: skip
 
 
@@ -133,12 +134,12 @@ def _training(
     )
     draft.write(fates.FILE, seen)
     draft.write(OVERLAPS, overlaps)
-    num_bytes, digest = write_rows(unique, by_doc_id(unique, kept), draft)
+    num_bytes, rows = write_rows(unique, by_doc_id(unique, kept), draft)
     counts = fates.counted(seen)
     fates.check_conservation(counts, unique.counts["docs"])
     if counts["held_out"] != heldout.counts["docs"]:
         raise ValueError(f"{heldout.key} does not belong to {unique.key}; rebuild heldout_documents.")
-    return draft.seal(counts={"docs": counts["kept"], "bytes": num_bytes, **counts}, rows=digest)
+    return draft.seal(counts={"docs": counts["kept"], "bytes": num_bytes, **counts}, rows=rows)
 
 
 def _overlaps(

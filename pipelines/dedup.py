@@ -23,6 +23,7 @@ from pydantic import Field
 
 from pipelines import doc_ids
 from pipelines.documents import DOCUMENTS
+from pipelines.parts import rows_of_parts, summed_counts
 from pipelines.provenance import fates
 from pipelines.provenance.artifact import Artifact, Draft
 from pipelines.provenance.recipe import Recipe, canonical_json, digest
@@ -136,10 +137,10 @@ def cluster(cleans: Sequence[Artifact], signatures: Sequence[Artifact], recipe: 
             lambda part, rank=rank: _sealed(everything()[rank], part),
         )  # fmt: skip
     chosen = [parts[index] for index in range(len(names))]
-    counts = {name: sum(part.counts[name] for part in chosen) for name in chosen[0].counts}
+    counts = summed_counts(chosen)
     fates.check_conservation(counts, sum(clean.counts["docs"] for clean in cleans))
-    return draft.seal(counts=counts, facts={"bands": bands, "rows": rows, "order": [names[i] for i in order]},
-                      parts=chosen)  # fmt: skip
+    facts = {"bands": bands, "rows": rows, "order": [names[i] for i in order]}
+    return draft.seal(counts=counts, facts=facts, rows=rows_of_parts(chosen), parts=chosen)
 
 
 def _sealed(rows: pa.Table, draft: Draft) -> Artifact:

@@ -16,6 +16,7 @@ from pydantic import Field
 
 from pipelines import doc_ids
 from pipelines.documents import DOCUMENTS
+from pipelines.parts import rows_of_parts, summed_counts
 from pipelines.provenance import fates
 from pipelines.provenance.artifact import Artifact, Draft
 from pipelines.provenance.recipe import Recipe
@@ -46,9 +47,9 @@ def hold_out(unique: Artifact, recipe: HeldoutRecipe, draft: Draft) -> Artifact:
         draft.part(part.key.part, recipe, [part], lambda d, part=part: _held_out(part, recipe, d))
         for part in unique.parts()
     ]
-    counts = {name: sum(part.counts[name] for part in parts) for name in parts[0].counts}
+    counts = summed_counts(parts)
     fates.check_conservation(counts, unique.counts["docs"])
-    return draft.seal(counts=counts, parts=parts)
+    return draft.seal(counts=counts, rows=rows_of_parts(parts), parts=parts)
 
 
 def _held_out(unique: Artifact, recipe: HeldoutRecipe, draft: Draft) -> Artifact:

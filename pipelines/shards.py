@@ -13,6 +13,7 @@ from pydantic import Field
 
 from pipelines import doc_ids
 from pipelines.documents import DOCUMENTS, TEXTS, TableWriter
+from pipelines.parts import rows_of_parts, summed_counts
 from pipelines.provenance import fates
 from pipelines.provenance.artifact import Artifact, Draft
 from pipelines.provenance.recipe import Recipe
@@ -80,10 +81,10 @@ def shard_heldout(
 
 
 def _sealed_whole(parts: Sequence[Artifact], vocabulary: Artifact, num_docs: int, draft: Draft) -> Artifact:
-    counts = {name: sum(part.counts[name] for part in parts) for name in parts[0].counts}
+    counts = summed_counts(parts)
     fates.check_conservation(counts, num_docs)
     facts = {"dtype": parts[0].facts["dtype"], "vocabulary": vocabulary.content}
-    return draft.seal(counts=counts, facts=facts, parts=parts)
+    return draft.seal(counts=counts, facts=facts, rows=rows_of_parts(parts), parts=parts)
 
 
 def _sealed(part: Artifact, vocabulary: Artifact, recipe: ShardRecipe, draft: Draft) -> Artifact:

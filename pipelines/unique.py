@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from pipelines import doc_ids
+from pipelines.parts import rows_of_parts, summed_counts
 from pipelines.provenance import fates
 from pipelines.provenance.artifact import Artifact, Draft
 from pipelines.provenance.recipe import Recipe
@@ -27,9 +28,9 @@ def unique(cleans: Sequence[Artifact], clusters: Artifact, recipe: UniqueRecipe,
         parts.append(draft.part(
             clean.key.partition, recipe, [clean, merged], lambda part, c=clean, m=merged: _without(c, m, part)
         ))  # fmt: skip
-    counts = {name: sum(part.counts[name] for part in parts) for name in parts[0].counts}
+    counts = summed_counts(parts)
     fates.check_conservation(counts, sum(clean.counts["docs"] for clean in cleans))
-    return draft.seal(counts=counts, parts=parts)
+    return draft.seal(counts=counts, rows=rows_of_parts(parts), parts=parts)
 
 
 def _without(clean: Artifact, merged: Artifact, draft: Draft) -> Artifact:

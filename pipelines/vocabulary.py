@@ -48,7 +48,8 @@ def train_vocabulary(training: Artifact, recipe: VocabularyRecipe, draft: Draft)
     data = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
     draft.path(FILE).write_bytes(data)
     tokenizer = plain_tokenizer(data)
-    measured = list(_bounded(_texts(training.parts(), prefixes), MEASURED_BYTES))
+    few = _sample(training.parts(), min(recipe.sample_bytes, MEASURED_BYTES))
+    measured = list(_texts(training.parts(), few))
     num_tokens = sum(len(encoding) for encoding in tokenizer.encode_batch_fast(measured))
     num_bytes = sum(len(text.encode()) for text in measured)
     return draft.seal(
@@ -104,16 +105,6 @@ def _texts(parts: Sequence[Artifact], prefixes: Sequence[int]) -> Iterator[str]:
                 break
             yield from batch["text"].slice(0, left).to_pylist()
             left -= batch.num_rows
-
-
-def _bounded(texts: Iterator[str], max_bytes: int) -> Iterator[str]:
-    """Texts until they hold ``max_bytes``; the first one in any case."""
-    total = 0
-    for text in texts:
-        yield text
-        total += len(text.encode())
-        if total >= max_bytes:
-            return
 
 
 def _learned(texts: Iterator[str], recipe: VocabularyRecipe) -> Tokenizer:
