@@ -58,12 +58,14 @@ def model_card(checkpoint: Artifact, scores: Artifact, recipe: CardRecipe, draft
 
 
 def _head(checkpoint: Artifact, base: Artifact) -> str:
-    facts = {**base.facts, **checkpoint.facts}
+    facts = base.facts
     told = [f"{facts['parameters']:,} parameters"] if "parameters" in facts else []
-    told += (
-        [f"{facts['tokens']:,} tokens read in {facts['step']:,} steps"] if {"tokens", "step"} <= facts.keys() else []
-    )
-    kind = "language model trained from scratch" if checkpoint.digest == base.digest else f"fine-tune of `{base.key}`"
+    if {"tokens", "step"} <= facts.keys():
+        told.append(f"{facts['tokens']:,} tokens read in {facts['step']:,} steps")
+    kind = "language model trained from scratch"
+    if checkpoint.digest != base.digest:
+        kind = f"fine-tune ({checkpoint.facts.get('task', 'task unknown')}) of `{base.key}`"
+        told.append(f"then {checkpoint.facts.get('step', 0):,} steps of fine-tuning")
     size = ", ".join(told) or "size unknown"
     return f"# {checkpoint.key.partition}\n\nA {kind} by Stemma: {size}.\nCheckpoint `{checkpoint.digest}`."
 

@@ -3,8 +3,7 @@
 The rule by which text becomes tokens is that of lm-eval's ``hf`` model, so that scores mean the same: trailing spaces
 of the context move to the continuation, both are encoded together and split at the length of the encoded context,
 an empty context is the end-of-text token, and what is too long loses its beginning. Logits are computed only where
-a token is scored: for small models the full [B, T, V] logits are most of the work (a third to a fourth of the time
-of ``hf`` on four-choice tasks on a CPU).
+a token is scored: for small models the full [B, T, V] logits are most of the work.
 
 Letters of shapes: B rows, T tokens, N scored positions, D width, V vocabulary. Imports torch and lm_eval.
 """

@@ -257,6 +257,17 @@ def test_the_card_tells_data_scores_baselines_and_lineage(trained):
     assert carded(trained, rows) == card
 
 
+def test_the_card_of_a_fine_tune_tells_what_it_began_from(trained):
+    store, plan, model = trained
+    tuned = sealed(
+        store, "finetuned_model", "classifier", lambda d: None, [model], facts={"task": "classifier", "step": 9}
+    )
+    card = carded((store, plan, tuned), [])
+    assert "A fine-tune (classifier) of `pretrained_model[demo]` by Stemma: 1,234 parameters, 192 tokens" in card
+    assert "then 9 steps of fine-tuning" in card
+    assert "| docs.a/1 | MIT |" in card
+
+
 def test_many_sources_are_summed_up(trained):
     card = carded(trained, [{**ROW, "task": "t", "value": 0.5, "low": None, "high": None}], max_sources=1)
     assert "| 1 more | various | 5 | 122 | 80 | 41.7% | 0.67 |" in card
