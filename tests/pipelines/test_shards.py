@@ -73,22 +73,20 @@ def test_the_vocabulary_has_exactly_the_size_asked_for_and_the_special_tokens_fi
     assert max(max(tokenizer.encode(text).ids) for text in PROSE) < vocab.counts["merges"] + 260
 
 
-@settings(max_examples=200)
-@given(text=st.text(st.characters(codec="utf-8")) | st.sampled_from(PROSE))
-def test_decoding_gives_back_every_text(text):
-    tokenizer = test_decoding_gives_back_every_text.tokenizer
-    ids = tokenizer.encode(text).ids
-    assert tokenizer.decode(ids, skip_special_tokens=False) == text
-    assert not set(ids) & {0, 1, 2, 3}
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_tokenizer(tmp_path_factory):
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory):
     from corpora import Corpora
 
     corpora = Corpora(tmp_path_factory.mktemp("vocabulary"))
-    made = learned(corpora, trained(corpora, {"a/1": texts("a")}, {}, ratio=0))
-    test_decoding_gives_back_every_text.tokenizer = plain_tokenizer(made)
+    return plain_tokenizer(learned(corpora, trained(corpora, {"a/1": texts("a")}, {}, ratio=0)))
+
+
+@settings(max_examples=200)
+@given(text=st.text(st.characters(codec="utf-8")) | st.sampled_from(PROSE))
+def test_decoding_gives_back_every_text(tokenizer, text):
+    ids = tokenizer.encode(text).ids
+    assert tokenizer.decode(ids, skip_special_tokens=False) == text
+    assert not set(ids) & {0, 1, 2, 3}
 
 
 def test_the_sample_takes_the_lowest_doc_ids_of_all_parts(corpora, training):
