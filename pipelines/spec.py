@@ -9,19 +9,22 @@ from __future__ import annotations
 import difflib
 import re
 import tomllib
+from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import tomlkit
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from pipelines.provenance.manifest import PartitionKeyError, checked_partition
+from pipelines.provenance.manifest import checked_partition
 from pipelines.provenance.recipe import Recipe
 
 FILE = "stemma.toml"
 LATEST = "latest"
+INSTALLED = "installed-docs"  # as an entry of a corpus: every distribution of this environment
 AnyRecipe = TypeVar("AnyRecipe", bound=Recipe)
+Name = Annotated[str, AfterValidator(checked_partition)]  # names become partition keys
 
 
 class SpecError(ValueError):
@@ -41,6 +44,8 @@ class SourceSpec(_Table):
     text_field: str = "text"
     id_field: str = ""
     license_field: str = ""
+    group_field: str = ""
+    passage_bytes: int = 0
     cleaning: str = ""
 
 
@@ -53,8 +58,8 @@ class CorpusSpec(_Table):
     dedup: dict[str, Any] = {}
     heldout: dict[str, Any] = {}
     decontaminate: dict[str, Any] = {}
-    signatures: dict[str, Any] = {}
     shards: dict[str, Any] = {}
+    heldout_shards: dict[str, Any] = {}
 
 
 class VocabularySpec(_Table):
@@ -94,25 +99,16 @@ class Document(_Table):
     """The whole of ``stemma.toml``."""
 
     default_run: str = ""
-    sources: dict[str, SourceSpec] = {}
+    sources: dict[Name, SourceSpec] = {}
     cleaning: dict[str, dict[str, Any]] = {}
-    corpora: dict[str, CorpusSpec] = {}
-    vocabularies: dict[str, VocabularySpec] = {}
-    suites: dict[str, SuiteSpec] = {}
-    runs: dict[str, RunSpec] = {}
-    finetunes: dict[str, FinetuneSpec] = {}
+    signatures: dict[str, Any] = {}
+    corpora: dict[Name, CorpusSpec] = {}
+    vocabularies: dict[Name, VocabularySpec] = {}
+    suites: dict[Name, SuiteSpec] = {}
+    runs: dict[Name, RunSpec] = {}
+    finetunes: dict[Name, FinetuneSpec] = {}
     evaluation: dict[str, Any] = {}
     gate: dict[str, Any] = {}
-
-    @field_validator("sources", "corpora", "vocabularies", "suites", "runs", "finetunes")
-    @classmethod
-    def _keys_allowed(cls, named: dict[str, Any]) -> dict[str, Any]:
-        for key in named:
-            try:
-                checked_partition(key)
-            except PartitionKeyError as error:
-                raise ValueError(str(error)) from None
-        return named
 
 
 class Spec:
@@ -147,6 +143,8 @@ class Spec:
             raise SpecError(f"{path} is missing. Run from the checkout, or give --spec FILE.") from None
         except UnicodeDecodeError as error:
             raise SpecError(f"{path.name}: is not UTF-8 ({error.reason} at byte {error.start}).") from None
+        except OSError as error:
+            raise SpecError(f"{path} cannot be read: it {(error.strerror or str(error)).lower()}.") from None
 
     # -- what it names ---------------------------------------------------------------------------------------
 
@@ -164,6 +162,14 @@ class Spec:
 
     def finetunes_of(self, run: str) -> list[str]:
         return [name for name, finetune in self.document.finetunes.items() if finetune.base == run]
+
+    def vocabulary_of(self, run: str) -> str:
+        return self.run(run).vocabulary or self.corpus(self.run(run).corpus).vocabulary
+
+    def tokens_of(self, run: str) -> str:
+        """Partition key of a run's token shards: the corpus, or CORPUS@VOCABULARY for another than its own."""
+        corpus, vocabulary = self.run(run).corpus, self.vocabulary_of(run)
+        return corpus if vocabulary == self.corpus(corpus).vocabulary else f"{corpus}@{vocabulary}"
 
     def sources_of(self, corpus: str) -> list[str]:
         """Partition keys of a corpus's sources, in the order in which survivors of dedup are preferred.
@@ -193,13 +199,21 @@ class Spec:
         table: Any = tomllib.loads(self.text)
         for name in where:
             table = table.get(name, {})
+        return self.checked(kind, where, **{**fixed, **table})
+
+    def checked(self, kind: type[AnyRecipe], where: tuple[str, ...], **fields: Any) -> AnyRecipe:
+        """A recipe from fields that stand at ``where`` in the file.
+
+        Raises:
+            SpecError: as :meth:`recipe`.
+        """
         try:
-            return kind.model_validate({**fixed, **table})
+            return kind.model_validate(fields)
         except ValidationError as error:
             raise self._explained(error, where, kind) from None
 
     def _selected(self, entry: str, corpus: str) -> list[str]:
-        if entry == "installed-docs":
+        if entry == INSTALLED:
             return list(self._installed)
         if entry in self.document.sources:
             return [entry]
@@ -211,7 +225,7 @@ class Spec:
 
     @cached_property
     def _installed(self) -> dict[str, None]:
-        if not any("installed-docs" in corpus.sources for corpus in self.document.corpora.values()):
+        if not any(INSTALLED in corpus.sources for corpus in self.document.corpora.values()):
             return {}
         from pipelines.distributions import installed_distributions
 
@@ -232,32 +246,37 @@ class Spec:
 
     def _check_references(self) -> None:
         document = self.document
-        references = [(("default_run",), "runs", document.default_run)] if document.default_run else []
-        for key, source in document.sources.items():
-            if source.cleaning:
-                references.append((("sources", key, "cleaning"), "cleaning", source.cleaning))
-        for name, corpus in document.corpora.items():
-            references.append((("corpora", name, "vocabulary"), "vocabularies", corpus.vocabulary))
-            references += [(("corpora", name, "suites"), "suites", suite) for suite in corpus.suites]
-        for kind in ("vocabularies", "suites", "runs"):
-            for name, entry in getattr(document, kind).items():
-                if entry.corpus:
-                    references.append(((kind, name, "corpus"), "corpora", entry.corpus))
-        for name, run in document.runs.items():
-            if run.vocabulary:
-                references.append((("runs", name, "vocabulary"), "vocabularies", run.vocabulary))
-        references += [(("finetunes", name, "base"), "runs", f.base) for name, f in document.finetunes.items()]
-        for where, kind, name in references:
-            if name not in getattr(document, kind):
+        for where, kind, name in self._references():
+            if name and name not in getattr(document, kind):
                 raise self._unknown(kind, name, where)
-        for name in document.corpora:
-            self.sources_of(name)
+        for name, corpus in document.corpora.items():
+            for entry in corpus.sources:
+                if entry != INSTALLED:  # always there; listing the environment takes 0.4 s
+                    self._selected(entry, name)
         for name, suite in document.suites.items():
             if bool(suite.corpus) == bool(suite.path):
                 raise SpecError(f"{self._at(('suites', name))}: a suite has either a corpus or a path.")
         if both := sorted(document.runs.keys() & document.finetunes.keys()):
-            raise SpecError(f"{self._at(('finetunes', both[0]))}: {both[0]!r} names both a run and a fine-tune; "
-                            "checkpoints are addressed by name, so take another one.")
+            raise SpecError(
+                f"{self._at(('finetunes', both[0]))}: {both[0]!r} names both a run and a fine-tune; "
+                "checkpoints are addressed by name, so take another one."
+            )
+
+    def _references(self) -> Iterator[tuple[tuple[str, ...], str, str]]:
+        """(where it is written, table that must have it, name); an empty name refers to nothing."""
+        document = self.document
+        yield ("default_run",), "runs", document.default_run
+        for key, source in document.sources.items():
+            yield ("sources", key, "cleaning"), "cleaning", source.cleaning
+        for name, corpus in document.corpora.items():
+            yield ("corpora", name, "vocabulary"), "vocabularies", corpus.vocabulary
+            yield from ((("corpora", name, "suites"), "suites", suite) for suite in corpus.suites)
+        for kind in ("vocabularies", "suites", "runs"):
+            yield from (((kind, name, "corpus"), "corpora", e.corpus) for name, e in getattr(document, kind).items())
+        for name, run in document.runs.items():
+            yield ("runs", name, "vocabulary"), "vocabularies", run.vocabulary
+        for name, finetune in document.finetunes.items():
+            yield ("finetunes", name, "base"), "runs", finetune.base
 
     def _unknown(self, kind: str, name: str, where: tuple[str, ...]) -> SpecError:
         there = sorted(getattr(self.document, kind))
@@ -267,7 +286,8 @@ class Spec:
         return SpecError(f"{place}: no {name!r} in [{kind}].{hint}")
 
     def _explained(self, error: ValidationError, where: tuple[str, ...], kind: type[BaseModel]) -> SpecError:
-        first = error.errors()[0]
+        # a misspelt key is both unknown and missing; that it is unknown says more
+        first = min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
         location = tuple(str(step) for step in first["loc"])
         message = first["msg"].removeprefix("Value error, ")
         if first["type"] == "extra_forbidden":
@@ -293,6 +313,9 @@ def add_source(text: str, key: str, source: dict[str, Any], corpus: str, run: st
     """``stemma.toml`` with one more source, in a corpus and a run that are made if they are missing.
 
     A new corpus and run take over every recipe of ``like``'s default run, with a vocabulary and a suite of their own.
+
+    Raises:
+        SpecError: if the source exists already, or the outcome would not load; nothing need be undone.
     """
     document = tomlkit.parse(text)
     sources = document.setdefault("sources", tomlkit.table(is_super_table=True))
@@ -307,18 +330,28 @@ def add_source(text: str, key: str, source: dict[str, Any], corpus: str, run: st
     runs = document.setdefault("runs", tomlkit.table(is_super_table=True))
     if run not in runs:
         runs[run] = _table({"corpus": corpus, **_recipes(like, "runs", ("mixture", "training"))})
-    return tomlkit.dumps(document)
+    edited = tomlkit.dumps(document)
+    Spec(edited, like.path if like else Path(FILE))
+    return edited
 
 
 def _add_corpus(document: tomlkit.TOMLDocument, key: str, corpus: str, like: Spec | None) -> None:
     vocabulary, suite = f"{corpus}-vocabulary", f"{corpus}-suite"
-    kinds = ("dedup", "heldout", "decontaminate", "signatures", "shards")
-    document["corpora"][corpus] = _table({  # type: ignore[index]
-        "sources": [key], "vocabulary": vocabulary, "suites": [suite], **_recipes(like, "corpora", kinds)})
+    kinds = ("dedup", "heldout", "decontaminate", "shards", "heldout_shards")
+    document["corpora"][corpus] = _table(
+        {  # type: ignore[index]
+            "sources": [key],
+            "vocabulary": vocabulary,
+            "suites": [suite],
+            **_recipes(like, "corpora", kinds),
+        }
+    )
     vocabularies = document.setdefault("vocabularies", tomlkit.table(is_super_table=True))
-    vocabularies[vocabulary] = _table({"corpus": corpus, **_recipes(like, "vocabularies", ("recipe",))})
+    if vocabulary not in vocabularies:
+        vocabularies[vocabulary] = _table({"corpus": corpus, **_recipes(like, "vocabularies", ("recipe",))})
     suites = document.setdefault("suites", tomlkit.table(is_super_table=True))
-    suites[suite] = _table({"corpus": corpus, **_recipes(like, "suites", ("recipe",))})
+    if suite not in suites:
+        suites[suite] = _table({"corpus": corpus, **_recipes(like, "suites", ("recipe",))})
 
 
 def _recipes(like: Spec | None, kind: str, names: tuple[str, ...]) -> dict[str, Any]:
@@ -327,8 +360,12 @@ def _recipes(like: Spec | None, kind: str, names: tuple[str, ...]) -> dict[str, 
         return {}
     run = like.run(like.document.default_run)
     corpus = like.corpus(run.corpus)
-    name = {"runs": like.document.default_run, "corpora": run.corpus, "vocabularies": corpus.vocabulary,
-            "suites": corpus.suites[0] if corpus.suites else ""}[kind]
+    name = {
+        "runs": like.document.default_run,
+        "corpora": run.corpus,
+        "vocabularies": corpus.vocabulary,
+        "suites": corpus.suites[0] if corpus.suites else "",
+    }[kind]
     entry = getattr(like.document, kind).get(name)
     return {n: value for n in names if entry is not None and (value := getattr(entry, n))}
 

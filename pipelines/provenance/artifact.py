@@ -188,6 +188,8 @@ class Draft:
         Raises:
             ManifestError: for a part of something else, or a file that is a link or has a name of ours.
         """
+        if self.logged:
+            raise ManifestError(f"{self.key}: this draft was sealed already; a stage seals once.")
         sealed = list(parts)
         for part in sealed:
             if part.key[:2] != self.key[:2] or not part.key.part:

@@ -33,7 +33,7 @@ def unwritable(what: object, where: object, error: BaseException) -> StoreError:
     """What to tell a person when the file system refuses."""
     if disk_is_full(error):
         return StoreError(
-            f"{what}: the disk under {where} is full; nothing was sealed. Free space and run again "
+            f"{what}: the disk under {where} is full; nothing unfinished was published. Free space and run again "
             "(`stemma gc` shows what could go)."
         )
     return StoreError(f"{what}: the store {where} cannot be written: {error}. Check --store and its permissions.")

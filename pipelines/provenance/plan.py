@@ -181,11 +181,12 @@ class Plan(BaseModel):
         sizes = np.array([p.num_sequences for p in self.parts], np.int64)[parts]
         epochs = items // sizes
         out = np.empty(len(items), np.int64)
-        for part, epoch in np.unique(np.stack([parts, epochs], axis=1), axis=0).tolist():
-            chosen = np.flatnonzero((parts == part) & (epochs == epoch))
-            key = order_key(self.seed, phase, self.parts[part].name, epoch)
-            size = self.parts[part].num_sequences
-            out[chosen] = permute(items[chosen] % size, size, key).astype(np.int64)
+        order = np.lexsort((epochs, parts))
+        changes = np.flatnonzero(np.diff(parts[order]) | np.diff(epochs[order])) + 1
+        for chosen in np.split(order, changes) if len(order) else ():
+            part, epoch = self.parts[parts[chosen[0]]], int(epochs[chosen[0]])
+            key = order_key(self.seed, phase, part.name, epoch)
+            out[chosen] = permute(items[chosen] % part.num_sequences, part.num_sequences, key).astype(np.int64)
         return out
 
     def _slot_of_item(self, phase: int, part: int, item: int) -> int:

@@ -257,8 +257,6 @@ class Store:
 
     def seal(self, draft: Draft, manifest: Manifest) -> Artifact:
         """Put the files, the ledger entry and, last, the manifest."""
-        if draft.logged:
-            raise ManifestError(f"{draft.key}: this draft was sealed already; a stage seals once.")
         for entry in manifest.files:
             self.files.upload(draft.directory / entry.path, f"{draft.prefix}/{entry.path}")
         facts = circumstances(draft.started, draft.circumstance)

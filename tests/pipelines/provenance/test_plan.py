@@ -1,0 +1,188 @@
+"""The plan: every slot has one sequence and every sequence knows its slots, in closed form."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipelines.provenance.plan import BLOCKS, Plan, PlanPart, PlanPhase, Segment
+
+
+def plan(
+    sizes: list[int], phases: list[list[int]], segments: list[tuple[int, int, int]] | None = None, seed: int = 7
+) -> Plan:
+    return Plan(
+        seed=seed,
+        sequence_length=64,
+        parts=[PlanPart(name=f"source-{n}/1", num_sequences=size) for n, size in enumerate(sizes)],
+        phases=[PlanPhase(slots=slots) for slots in phases],
+        segments=[Segment(first_step=a, first_slot=b, batch_size=c) for a, b, c in segments or [(1, 0, 1)]],
+    )
+
+
+@st.composite
+def small_plans(draw) -> Plan:
+    num_parts = draw(st.integers(1, 4))
+    sizes = draw(st.lists(st.integers(1, 25), min_size=num_parts, max_size=num_parts))
+    shares = st.lists(st.integers(0, 70), min_size=num_parts, max_size=num_parts)
+    phases = draw(st.lists(shares, min_size=1, max_size=3))
+    total = sum(map(sum, phases))
+    segments, step, slot = [], 1, draw(st.integers(0, min(3, total)))
+    for _ in range(draw(st.integers(1, 3))):
+        batch, steps = draw(st.integers(1, 9)), draw(st.integers(1, 5))
+        segments.append((step, slot, batch))
+        step, slot = step + steps, slot + steps * batch + draw(st.integers(0, 7))
+        if slot > total:
+            break
+    return plan(sizes, phases, segments, draw(st.integers(0, 9)))
+
+
+@settings(max_examples=30, deadline=None)
+@given(small_plans())
+def test_slots_and_sequences_lead_to_each_other_exhaustively(a_plan):
+    parts, sequences = a_plan.sequences(range(a_plan.num_slots))
+    read: dict[tuple[int, int], list[int]] = {}
+    for slot, pair in enumerate(zip(parts.tolist(), sequences.tolist(), strict=True)):
+        read.setdefault(pair, []).append(slot)
+    for part, source in enumerate(a_plan.parts):
+        for sequence in range(source.num_sequences):
+            assert a_plan.slots_of(part, sequence) == read.get((part, sequence), [])
+    for part in range(len(a_plan.parts)):
+        assert int((parts == part).sum()) == sum(phase.slots[part] for phase in a_plan.phases)
+
+
+@settings(max_examples=60, deadline=None)
+@given(small_plans())
+def test_steps_and_slots_lead_to_each_other_exhaustively(a_plan):
+    step_of = {slot: step for step in range(1, a_plan.num_steps + 1) for slot in a_plan.slots(step)}
+    assert len(step_of) == sum(a_plan.batch_size(step) for step in range(1, a_plan.num_steps + 1))  # no slot twice
+    assert [a_plan.step_of(slot) for slot in range(-2, a_plan.num_slots + 2)] == [
+        step_of.get(slot) for slot in range(-2, a_plan.num_slots + 2)
+    ]
+    for step in (0, -1, a_plan.num_steps + 1):
+        with pytest.raises(ValueError, match="outside the plan"):
+            a_plan.slots(step)
+
+
+@settings(max_examples=30, deadline=None)
+@given(small_plans(), st.lists(st.integers(0, 10**6), max_size=12))
+def test_slots_are_answered_in_any_order_and_alone(a_plan, wanted):
+    slots = [slot % a_plan.num_slots for slot in wanted] if a_plan.num_slots else []
+    parts, sequences = a_plan.sequences(range(a_plan.num_slots))
+    some_parts, some_sequences = a_plan.sequences(np.array(slots, np.int64))
+    assert some_parts.tolist() == [int(parts[s]) for s in slots]
+    assert some_sequences.tolist() == [int(sequences[s]) for s in slots]
+
+
+def test_golden_vectors_freeze_the_plan():
+    a_plan = Plan(
+        seed=7, sequence_length=64,
+        parts=[PlanPart(name="a/1", num_sequences=5), PlanPart(name="b/1", num_sequences=300)],
+        phases=[PlanPhase(slots=[12, 200]), PlanPhase(slots=[0, 50])],
+        segments=[Segment(first_step=1, first_slot=0, batch_size=8)],
+    )  # fmt: skip
+    parts, sequences = a_plan.sequences(range(16))
+    assert parts.tolist() == [1] * 15 + [0]
+    assert sequences.tolist() == [79, 252, 144, 46, 243, 186, 182, 283, 28, 274, 192, 203, 99, 148, 238, 2]
+    assert a_plan.sequences(range(212, 220))[1].tolist() == [13, 104, 0, 242, 101, 178, 181, 147]
+    assert a_plan.slots_of(0, 3) == [35, 175, 194]
+    assert a_plan.digest == "a08d7e4345f7e322388c6484fc244471fdaf90ea73843f90628443b70f87a9ec"
+
+
+def test_weights_hold_evenly_over_time():
+    a_plan = plan([500, 500, 500], [[6400, 3200, 640]])
+    parts, _ = a_plan.sequences(range(a_plan.num_slots))
+    for block in parts.reshape(BLOCKS, -1):
+        assert Counter(block.tolist()) == {0: 100, 1: 50, 2: 10}
+
+
+def test_weights_that_do_not_divide_are_never_more_than_one_off_in_a_block():
+    slots = [1000, 333, 7]
+    a_plan = plan([50, 50, 50], [slots])
+    parts, _ = a_plan.sequences(range(a_plan.num_slots))
+    for end in range(1, BLOCKS + 1):
+        shares = [count * end // BLOCKS for count in slots]
+        assert np.bincount(parts[: sum(shares)], minlength=3).tolist() == shares
+
+
+def test_a_second_epoch_never_precedes_the_first_by_more_than_a_block():
+    a_plan = plan([130, 40], [[390, 500]])
+    block = -(-a_plan.num_slots // BLOCKS)
+    for part, source in enumerate(a_plan.parts):
+        slots = [a_plan.slots_of(part, sequence) for sequence in range(source.num_sequences)]
+        assert max(map(len, slots)) - min(map(len, slots)) <= 1
+        for epoch in range(1, max(map(len, slots))):
+            first_again = min(found[epoch] for found in slots if len(found) > epoch)
+            last_before = max(found[epoch - 1] for found in slots)
+            assert last_before - first_again < block
+
+
+def test_epochs_and_phases_and_seeds_are_ordered_anew():
+    a_plan = plan([100], [[200], [100]])
+    sequences = a_plan.sequences(range(300))[1]
+    epochs = [sequences[:100].tolist(), sequences[100:200].tolist(), sequences[200:].tolist()]
+    assert len({tuple(epoch) for epoch in epochs}) == 3
+    assert plan([100], [[200], [100]], seed=8).sequences(range(100))[1].tolist() != epochs[0]
+
+
+def test_a_part_keeps_its_order_when_another_part_joins():
+    """Its permutation is keyed by its own name, so that comparable runs read it alike."""
+    alone, beside = plan([64], [[64]]), plan([64, 64], [[64, 64]])
+    order = beside.sequences(range(128))
+    assert sorted(order[1][order[0] == 0].tolist()) == sorted(alone.sequences(range(64))[1].tolist())
+
+
+def test_a_million_slots_come_back():
+    a_plan = plan([400_000, 9], [[900_000, 100]])
+    parts, sequences = a_plan.sequences(range(a_plan.num_slots))
+    assert np.bincount(parts).tolist() == [900_000, 100]
+    assert sorted(np.bincount(sequences[parts == 1]).tolist()) == [11] * 8 + [12]
+    assert sorted(np.bincount(np.bincount(sequences[parts == 0])).tolist()) == [0, 0, 100_000, 300_000]
+    for slot in (0, 1, 123_456, 900_099):
+        assert slot in a_plan.slots_of(int(parts[slot]), int(sequences[slot]))
+
+
+@pytest.mark.parametrize("slots", [[-1], [300], [0, 10**12]])
+def test_slots_outside_the_plan_are_refused(slots):
+    with pytest.raises(ValueError, match=r"slots must lie in \[0, 300\)"):
+        plan([100], [[300]]).sequences(np.array(slots))
+
+
+@pytest.mark.parametrize(("part", "sequence"), [(-1, 0), (1, 0), (0, -1), (0, 100)])
+def test_sequences_outside_the_plan_are_refused(part, sequence):
+    with pytest.raises(ValueError, match="has no part"):
+        plan([100], [[300]]).slots_of(part, sequence)
+
+
+@pytest.mark.parametrize(("sizes", "phases", "segments", "says"), [
+    ([5], [[5, 5]], None, "one number of slots for each part"),
+    ([], [], None, "one number of slots for each part"),
+    ([5], [[-1]], None, "greater than or equal to 0"),
+    ([0], [[5]], None, "greater than or equal to 1"),
+    ([5], [[5]], [(2, 0, 1)], "starts at step 1"),
+    ([5], [[9]], [(1, 0, 2), (3, 3, 1)], "begins before the one before it has ended"),
+    ([5], [[9]], [(1, 0, 2), (1, 4, 1)], "begins before"),
+    ([5], [[9]], [(1, 0, 2), (3, 10, 1)], "begins at slot 10 of 9"),
+    ([5], [[9]], [(1, 0, 0)], "greater than or equal to 1"),
+])  # fmt: skip
+def test_a_plan_that_contradicts_itself_is_refused(sizes, phases, segments, says):
+    with pytest.raises(ValueError, match=says):
+        plan(sizes, phases, segments)
+
+
+def test_two_parts_of_one_name_and_an_unknown_algorithm_are_refused():
+    fields = plan([5], [[5]]).model_dump()
+    with pytest.raises(ValueError, match="same name"):
+        Plan.model_validate(fields | {"parts": fields["parts"] * 2, "phases": [{"slots": [5, 5]}]})
+    with pytest.raises(ValueError, match="'stemma-order/9' is unknown"):
+        Plan.model_validate(fields | {"algorithm": "stemma-order/9"})
+
+
+def test_a_plan_survives_the_way_to_disk_and_back():
+    a_plan = plan([5, 6], [[50, 60]], [(1, 0, 4), (5, 20, 8)])
+    again = Plan.model_validate_json(a_plan.model_dump_json())
+    assert (again, again.digest) == (a_plan, a_plan.digest)
