@@ -113,7 +113,7 @@ def clean(raw: Artifact, recipe: CleanRecipe, draft: Draft) -> Artifact:
     counts = fates.counted(read_batches(draft.path(fates.FILE)))
     fates.check_conservation(counts, raw.counts["kept"])
     return draft.seal(
-        counts={**counts, **totals},
+        counts={"docs": counts["kept"], **counts, **totals},
         facts={
             "reasons": fates.reasons(read_batches(draft.path(fates.FILE))),
             "word_rule": WORD_RULE,

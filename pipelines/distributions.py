@@ -7,6 +7,7 @@ documents and licence texts. Modules are parsed, never imported, so nothing of a
 from __future__ import annotations
 
 import ast
+import functools
 import inspect
 import re
 import warnings
@@ -42,6 +43,7 @@ def normalised(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
+@functools.cache
 def installed_distributions() -> list[tuple[str, str]]:
     """(name, version) of every distribution of this environment, names normalised, sorted."""
     found = {normalised(d.metadata["Name"]): d.version for d in metadata.distributions() if d.metadata["Name"]}

@@ -160,7 +160,10 @@ def ingest(recipe: IngestRecipe, draft: Draft, *, path: Path | None = None) -> A
     documents = draft.path(DOCUMENTS)
     licences = sorted({cell for table in read_batches(documents) for cell in table["licence"].unique().to_pylist()})
     return draft.seal(
-        counts={**writer.counts, "files": len(found.files), "num_bytes": writer.num_bytes},
+        counts={
+            "docs": writer.counts["kept"], **writer.counts,
+            "files": len(found.files), "num_bytes": writer.num_bytes,
+        },  # fmt: skip
         facts={
             "reader": recipe.reader,
             "license": " AND ".join(f"({n})" if " " in n and len(licences) > 1 else n for n in licences),

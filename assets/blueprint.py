@@ -1,0 +1,360 @@
+"""Blueprints: what each asset is made from and by which library call, according to the spec. No Dagster here.
+
+One function an asset, in the order in which the data flows. The planner asks them what would be built; the builder,
+the Dagster assets and the process pool ask them to build it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from evals import bundle, card, gate, harness, scores, suites
+from pipelines import clean, decontaminate, dedup, heldout, mixture, shards, signatures, sources, unique, vocabulary
+from pipelines.provenance.artifact import Artifact, Draft
+from pipelines.provenance.lineage import ancestor
+from pipelines.provenance.manifest import Key
+from pipelines.provenance.recipe import Recipe
+from pipelines.provenance.store import Store
+from pipelines.spec import Spec
+from training import finetune, finetune_data, pretrain, recipes
+from training.numerics import numerics
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """Where a stage runs: never part of what it makes."""
+
+    scratch: Path
+    launch: Callable[[list[str], dict[str, str]], None] | None = None  # starts the trainer; None: as a plain child
+
+
+Make = Callable[[list[Artifact], Any, Draft, Runtime], Artifact]
+
+
+@dataclass(frozen=True)
+class Blueprint:
+    """How one (asset, partition) comes to be.
+
+    Args:
+        needs: keys that must have been made before; unless ``through`` says otherwise, they are the inputs.
+        through: gives the inputs where they are reached through the lineage of what is needed.
+        pinned: made once under its name; new inputs do not remake it, a new recipe does.
+        settled: for a decision (the champion) rather than a product: has it been taken?
+        under: the key in the store, where it is not the asset's own (one champion, whoever the candidate is).
+    """
+
+    version: str
+    recipe: Recipe
+    needs: list[Key]
+    make: Make
+    pinned: bool = False
+    numerics: dict[str, Any] = field(default_factory=dict)
+    through: Callable[[Store], list[Artifact]] | None = None
+    settled: Callable[[Store], bool] | None = None
+    under: Key | None = None
+
+    def open(self, store: Store) -> list[Artifact]:
+        """The inputs, as they are published now."""
+        if self.through is not None:
+            return self.through(store)
+        return [store.open(*key) for key in self.needs]
+
+
+# -- corpus ----------------------------------------------------------------------------------------------------
+
+
+def raw_documents(spec: Spec, source: str) -> Blueprint:
+    said = spec.source(source)
+    name, _, snapshot = source.rpartition("/")
+    path = (spec.path.parent / said.path) if said.path else None
+    fields = said.model_dump(exclude={"path", "cleaning"})
+    recipe = spec.checked(sources.IngestRecipe, ("sources", source), source=name, snapshot=snapshot, **fields)
+    return Blueprint(
+        sources.INGEST_VERSION, sources.pinned(recipe, path), [],
+        lambda inputs, recipe, draft, runtime: sources.ingest(recipe, draft, path=path),
+    )
+
+
+def clean_documents(spec: Spec, source: str) -> Blueprint:
+    cleaning = spec.source(source).cleaning
+    recipe = spec.recipe(clean.CleanRecipe, ("cleaning", cleaning)) if cleaning else clean.CleanRecipe()
+    return Blueprint(
+        clean.CLEAN_VERSION, recipe, [Key("raw_documents", source)],
+        lambda inputs, recipe, draft, runtime: clean.clean(inputs[0], recipe, draft),
+    )
+
+
+def signature(spec: Spec, source: str) -> Blueprint:
+    return Blueprint(
+        signatures.VERSION, spec.recipe(signatures.SignatureRecipe, ("signatures",)), [Key("clean_documents", source)],
+        lambda inputs, recipe, draft, runtime: signatures.sign(inputs[0], recipe, draft),
+    )
+
+
+def duplicate_clusters(spec: Spec, corpus: str) -> Blueprint:
+    chosen = spec.sources_of(corpus)
+    half = len(chosen)
+    return Blueprint(
+        dedup.VERSION, spec.recipe(dedup.DedupRecipe, ("corpora", corpus, "dedup")),
+        [Key("clean_documents", s) for s in chosen] + [Key("signatures", s) for s in chosen],
+        lambda inputs, recipe, draft, runtime: dedup.cluster(inputs[:half], inputs[half:], recipe, draft),
+    )
+
+
+def unique_documents(spec: Spec, corpus: str) -> Blueprint:
+    return Blueprint(
+        unique.VERSION, unique.UniqueRecipe(),
+        [*(Key("clean_documents", s) for s in spec.sources_of(corpus)), Key("duplicate_clusters", corpus)],
+        lambda inputs, recipe, draft, runtime: unique.unique(inputs[:-1], inputs[-1], recipe, draft),
+    )
+
+
+def heldout_documents(spec: Spec, corpus: str) -> Blueprint:
+    return Blueprint(
+        heldout.VERSION, spec.recipe(heldout.HeldoutRecipe, ("corpora", corpus, "heldout")),
+        [Key("unique_documents", corpus)],
+        lambda inputs, recipe, draft, runtime: heldout.hold_out(inputs[0], recipe, draft),
+    )
+
+
+def training_documents(spec: Spec, corpus: str) -> Blueprint:
+    return Blueprint(
+        decontaminate.VERSION, spec.recipe(decontaminate.DecontaminateRecipe, ("corpora", corpus, "decontaminate")),
+        [Key("unique_documents", corpus), Key("heldout_documents", corpus),
+         *(Key("benchmark_prompts", suite) for suite in spec.corpus(corpus).suites)],
+        lambda inputs, recipe, draft, runtime: decontaminate.training_documents(
+            inputs[0], inputs[1], inputs[2:], recipe, draft),
+    )
+
+
+# -- tokens ----------------------------------------------------------------------------------------------------
+
+
+def vocabularies(spec: Spec, name: str) -> Blueprint:
+    return Blueprint(
+        vocabulary.VERSION, spec.recipe(vocabulary.VocabularyRecipe, ("vocabularies", name, "recipe")),
+        [Key("training_documents", spec.document.vocabularies[name].corpus)],
+        lambda inputs, recipe, draft, runtime: vocabulary.train_vocabulary(inputs[0], recipe, draft),
+        pinned=True,
+    )
+
+
+def _tokens(spec: Spec, key: str) -> tuple[str, str]:
+    """Corpus and vocabulary of a partition of token shards."""
+    corpus, _, name = key.partition("@")
+    return corpus, name or spec.corpus(corpus).vocabulary
+
+
+def token_shards(spec: Spec, key: str) -> Blueprint:
+    corpus, name = _tokens(spec, key)
+    return Blueprint(
+        shards.VERSION, spec.recipe(shards.ShardRecipe, ("corpora", corpus, "shards")),
+        [Key("training_documents", corpus), Key("vocabulary", name)],
+        lambda inputs, recipe, draft, runtime: shards.shard(inputs[0], inputs[1], recipe, draft),
+    )
+
+
+def heldout_shards(spec: Spec, key: str) -> Blueprint:
+    corpus, name = _tokens(spec, key)
+    return Blueprint(
+        shards.HELDOUT_VERSION, spec.recipe(shards.HeldoutShardRecipe, ("corpora", corpus, "heldout_shards")),
+        [Key("heldout_documents", corpus), Key("training_documents", corpus), Key("vocabulary", name)],
+        lambda inputs, recipe, draft, runtime: shards.shard_heldout(inputs[0], inputs[1], inputs[2], recipe, draft),
+    )
+
+
+def mixtures(spec: Spec, run: str) -> Blueprint:
+    tokens = spec.tokens_of(run)
+    return Blueprint(
+        mixture.VERSION, spec.recipe(mixture.MixtureRecipe, ("runs", run, "mixture")),
+        [Key("token_shards", tokens), Key("heldout_shards", tokens), Key("vocabulary", spec.vocabulary_of(run))],
+        lambda inputs, recipe, draft, runtime: mixture.mix(inputs[0], inputs[1], inputs[2], recipe, draft),
+        pinned=True,
+    )
+
+
+# -- models ----------------------------------------------------------------------------------------------------
+
+
+def pretrained_model(spec: Spec, run: str) -> Blueprint:
+    mixed = spec.recipe(mixture.MixtureRecipe, ("runs", run, "mixture"))
+    asked = spec.recipe(recipes.PretrainRecipe, ("runs", run, "training"), sequence_length=mixed.sequence_length)
+    recipe = recipes.resolve(asked)
+    declared = numerics(recipe.compile)
+    return Blueprint(
+        pretrain.PRETRAIN_VERSION, recipe, [Key("mixture", run)],
+        lambda inputs, recipe, draft, runtime: pretrain.pretrain(
+            inputs[0], recipe, draft, numerics=declared, launch=runtime.launch, scratch=runtime.scratch),
+        numerics=declared,
+    )
+
+
+def _demo_recipe(task: str) -> recipes.FinetuneRecipe:
+    return {"classifier": recipes.classifier, "summary": recipes.summary}[task]()
+
+
+def finetuning_shards(spec: Spec, name: str) -> Blueprint:
+    said = spec.document.finetunes[name]
+
+    def through(store: Store) -> list[Artifact]:
+        mixed = store.open("mixture", said.base)
+        return [ancestor(mixed, "training_documents"), ancestor(mixed, "heldout_documents"), mixed.input("vocabulary")]
+
+    return Blueprint(
+        finetune_data.FINETUNE_DATA_VERSION,
+        spec.recipe(recipes.FinetuneDataRecipe, ("finetunes", name, "data"), task=said.task),
+        [Key("mixture", said.base)],
+        lambda inputs, recipe, draft, runtime: finetune_data.make_finetuning_shards(*inputs, recipe, draft),
+        through=through,
+    )
+
+
+def finetuned_model(spec: Spec, name: str) -> Blueprint:
+    said = spec.document.finetunes[name]
+    defaults = _demo_recipe(said.task).model_dump()
+    recipe = recipes.resolve(spec.recipe(recipes.FinetuneRecipe, ("finetunes", name, "training"), **defaults))
+    declared = numerics(recipe.compile)
+    return Blueprint(
+        finetune.FINETUNE_VERSION, recipe, [Key("pretrained_model", said.base), Key("finetuning_shards", name)],
+        lambda inputs, recipe, draft, runtime: finetune.finetune(
+            inputs[0], inputs[1], recipe, draft, numerics=declared, launch=runtime.launch, scratch=runtime.scratch),
+        numerics=declared,
+    )
+
+
+# -- benchmarks ------------------------------------------------------------------------------------------------
+
+
+def benchmark_prompts(spec: Spec, suite: str) -> Blueprint:
+    said = spec.document.suites[suite]
+    files = [spec.path.parent / said.path] if said.path else []
+    fixed: dict[str, Any] = {"tasks": [], "files_digest": suites.files_digest(files)} if files else {}
+    return Blueprint(
+        suites.PROMPTS_VERSION, spec.recipe(suites.SuiteRecipe, ("suites", suite, "recipe"), **fixed),
+        [Key("heldout_documents", said.corpus)] if said.corpus else [],
+        lambda inputs, recipe, draft, runtime: suites.make_prompts(
+            inputs[0] if inputs else None, recipe, draft, files=files),
+        pinned=True,
+    )
+
+
+def _checkpoint(spec: Spec, name: str) -> Key:
+    return Key("finetuned_model" if name in spec.document.finetunes else "pretrained_model", name)
+
+
+def _suites(spec: Spec, name: str) -> list[str]:
+    """The suites that a checkpoint answers: those of its run's corpus; a fine-tune has its own test examples."""
+    return [] if name in spec.document.finetunes else spec.corpus(spec.run(name).corpus).suites
+
+
+def benchmark_samples(spec: Spec, name: str) -> Blueprint:
+    recipe = spec.recipe(harness.EvalRecipe, ("evaluation",))
+    is_run = name in spec.document.runs
+    return Blueprint(
+        harness.SAMPLES_VERSION, recipe,
+        [_checkpoint(spec, name), *(Key("benchmark_prompts", suite) for suite in _suites(spec, name))],
+        lambda inputs, recipe, draft, runtime: (
+            harness.run_suite(inputs[0], inputs[1:], recipe, draft) if is_run
+            else harness.finetune_samples(inputs[0], recipe, draft)),
+        numerics=numerics(),
+    )
+
+
+def benchmark_scores(spec: Spec, name: str) -> Blueprint:
+    return Blueprint(
+        scores.SCORES_VERSION, scores.ScoreRecipe(), [Key("benchmark_samples", name)],
+        lambda inputs, recipe, draft, runtime: scores.score(inputs[0], recipe, draft),
+    )
+
+
+# -- release ---------------------------------------------------------------------------------------------------
+
+CHAMPION = Key("champion", "current")
+
+
+def champion(spec: Spec, run: str) -> Blueprint:
+    needs = [Key("benchmark_scores", run), Key("pretrained_model", run)]
+
+    def through(store: Store) -> list[Artifact]:
+        return [*(store.open(*need) for need in needs), *_incumbent(store)]
+
+    def settled(store: Store) -> bool:
+        candidate = [store.open(*need).content for need in needs]
+        return any([i.content for i in crowned.manifest.inputs[:2]] == candidate for crowned in store.sealed(CHAMPION))
+
+    def make(inputs: list[Artifact], recipe: gate.GateRecipe, draft: Draft, runtime: Runtime) -> Artifact:
+        candidate, checkpoint, incumbent, theirs = _parties(inputs)
+        return gate.champion(candidate, incumbent, checkpoint, recipe, draft, incumbent_scores=theirs)
+
+    return Blueprint(gate.CHAMPION_VERSION, spec.recipe(gate.GateRecipe, ("gate",)), needs, make,
+                     through=through, settled=settled, under=CHAMPION)
+
+
+def _incumbent(store: Store) -> list[Artifact]:
+    """The champion in charge and its scores as they are now (they may cover suites that came after its crowning)."""
+    incumbent = store.get(CHAMPION)
+    if incumbent is None:
+        return []
+    theirs = store.get(Key("benchmark_scores", incumbent.facts["partition"]))
+    return [incumbent, *([theirs] if theirs else [])]
+
+
+def _parties(inputs: list[Artifact]) -> tuple[Artifact, Artifact, Artifact | None, Artifact | None]:
+    """Candidate's scores, its checkpoint, the incumbent and the incumbent's scores."""
+    padded: list[Artifact | None] = [*inputs, None, None]
+    return inputs[0], inputs[1], padded[2], padded[3]
+
+
+def judged(spec: Spec, store: Store, run: str) -> gate.Verdict:
+    """What the gate says of a run as things stand; nothing is published."""
+    candidate, checkpoint, incumbent, theirs = _parties(champion(spec, run).open(store))
+    recipe = spec.recipe(gate.GateRecipe, ("gate",))
+    return gate.judge(candidate, incumbent, checkpoint, recipe, incumbent_scores=theirs)
+
+
+def model_card(spec: Spec, name: str) -> Blueprint:
+    return Blueprint(
+        card.CARD_VERSION, card.CardRecipe(), [_checkpoint(spec, name), Key("benchmark_scores", name)],
+        lambda inputs, recipe, draft, runtime: card.model_card(inputs[0], inputs[1], recipe, draft),
+    )
+
+
+def audit_bundle(spec: Spec, name: str) -> Blueprint:
+    return Blueprint(
+        bundle.BUNDLE_VERSION, bundle.BundleRecipe(), [_checkpoint(spec, name)],
+        lambda inputs, recipe, draft, runtime: bundle.audit_bundle(inputs[0], recipe, draft),
+    )
+
+
+BLUEPRINTS: dict[str, Callable[[Spec, str], Blueprint]] = {
+    "raw_documents": raw_documents,
+    "clean_documents": clean_documents,
+    "signatures": signature,
+    "duplicate_clusters": duplicate_clusters,
+    "unique_documents": unique_documents,
+    "heldout_documents": heldout_documents,
+    "benchmark_prompts": benchmark_prompts,
+    "training_documents": training_documents,
+    "vocabulary": vocabularies,
+    "token_shards": token_shards,
+    "heldout_shards": heldout_shards,
+    "mixture": mixtures,
+    "pretrained_model": pretrained_model,
+    "finetuning_shards": finetuning_shards,
+    "finetuned_model": finetuned_model,
+    "benchmark_samples": benchmark_samples,
+    "benchmark_scores": benchmark_scores,
+    "champion": champion,
+    "model_card": model_card,
+    "audit_bundle": audit_bundle,
+}
+ORDER = list(BLUEPRINTS)
+
+
+def ends_of_run(spec: Spec, run: str) -> list[Key]:
+    """What a run is for; everything else is made because one of these needs it."""
+    names = [run, *spec.finetunes_of(run)]
+    return [Key("champion", run), *(Key("model_card", n) for n in names), *(Key("audit_bundle", n) for n in names)]

@@ -1,0 +1,124 @@
+"""Checks: what must be true of an asset before anything downstream may use it. They read the sealed bytes again."""
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import dagster as dg
+
+from assets import benchmarks, corpus, pretraining, tokens
+from assets.partitions import CHECKPOINTS, CORPORA, RUNS, SOURCES, TOKENS, VOCABULARIES
+from assets.workspace import Workspace
+from pipelines.provenance.artifact import Artifact
+from pipelines.provenance.fates import FILE, check_conservation, counted
+from pipelines.provenance.tables import read_batches
+
+Verdict = tuple[bool, dict[str, Any]]
+
+
+def conserved(artifact: Artifact) -> Verdict:
+    """seen == kept + held_out + dropped + merged + quarantined, recounted from the fates of every part."""
+    total: dict[str, int] = {}
+    for part in artifact.parts():
+        counts = counted(read_batches(part.local(FILE)))
+        check_conservation(counts, part.counts["seen"])
+        total = {name: total.get(name, 0) + number for name, number in counts.items()}
+    return all(artifact.counts[name] == number for name, number in total.items()), total
+
+
+def exact_duplicates(artifact: Artifact) -> Verdict:
+    """No two documents with the same text."""
+    hashes = [row for part in artifact.parts() for batch in read_batches(part.local("documents.arrow"), ["sha256_out"])
+              for row in batch["sha256_out"].to_pylist()]
+    return len(set(hashes)) == len(hashes), {"docs": len(hashes), "exact_duplicates": len(hashes) - len(set(hashes))}
+
+
+def round_trip(artifact: Artifact) -> Verdict:
+    """Text survives encoding and decoding unchanged, whatever it holds."""
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(artifact.local("tokenizer.json")))
+    texts = ["plain words", " leading and trailing  ", "tabs\tand\nnew lines\r\n", "naïve café ﬁ 你好 🙂 \u200b", "\x00\x7f"]
+    texts += [text for document in artifact.inputs("training_documents") for text in _some_texts(document, 200)]
+    broken = [t for t in texts if tokenizer.decode(tokenizer.encode(t).ids, skip_special_tokens=False) != t]
+    return not broken, {"texts": len(texts), "changed": len(broken)}
+
+
+def totals(artifact: Artifact) -> Verdict:
+    """Documents and tokens in the shards are those of the manifest, and the documents are the training documents."""
+    docs = sum(batch.num_rows for part in artifact.parts() for name in part.names(".arrow") if name.startswith("shard-")
+               for batch in read_batches(part.local(name), ["doc_id"]))
+    counted_tokens = sum(_tokens(part) for part in artifact.parts())
+    wanted = artifact.input("training_documents").counts["kept"]
+    found = {"docs": docs, "tokens": counted_tokens, "training_documents": wanted}
+    return docs == wanted == artifact.counts["docs"] and counted_tokens == artifact.counts["tokens"], found
+
+
+def finite_loss(artifact: Artifact) -> Verdict:
+    """Every recorded loss is a number."""
+    losses = artifact.table("losses.arrow")["loss"].to_pylist()
+    return bool(losses) and all(map(math.isfinite, losses)), {"steps": len(losses), "last": losses[-1]}
+
+
+def better_than_unigrams(artifact: Artifact) -> Verdict:
+    """Held-out bits per byte below those of token frequencies alone."""
+    facts = artifact.facts
+    found = {name: facts[name] for name in ("heldout_bpb", "unigram_bpb", "bigram_bpb", "trigram_bpb")}
+    return facts["heldout_bpb"] < facts["unigram_bpb"], found
+
+
+def _tokens(part: Artifact) -> int:
+    return sum(int(batch["tokens"].combine_chunks().values.__len__()) for name in part.names(".arrow")
+               if name.startswith("shard-") for batch in read_batches(part.local(name), ["tokens"]))
+
+
+def _some_texts(documents: Artifact, most: int) -> Iterator[str]:
+    for part in documents.parts():
+        table = part.table("texts.arrow")
+        yield from table["text"].slice(0, max(1, most // max(1, len(documents.parts())))).to_pylist()
+
+
+def _check(asset: dg.AssetsDefinition, partitions: dg.PartitionsDefinition, rule: Callable[[Artifact], Verdict],
+           blocking: bool = True) -> dg.AssetChecksDefinition:
+    """An asset check of one rule, judged partition by partition."""
+    asset_name = asset.key.path[-1]
+
+    @dg.asset_check(asset=asset, name=rule.__name__, blocking=blocking, partitions_def=partitions,
+                    description=(rule.__doc__ or "").strip())
+    def check(context: dg.AssetCheckExecutionContext, workspace: Workspace) -> dg.AssetCheckResult:
+        artifact = workspace.open_store().open(asset_name, context.op_execution_context.partition_key)
+        passed, found = rule(artifact)
+        return dg.AssetCheckResult(passed=passed, metadata={**found, "manifest": artifact.digest})
+
+    return check
+
+
+@dg.asset_check(asset=benchmarks.benchmark_scores, name="gate", blocking=False, partitions_def=CHECKPOINTS,
+                description="Would the gate promote this checkpoint? (The champion asks again, on its own.)")
+def gate(context: dg.AssetCheckExecutionContext, workspace: Workspace) -> dg.AssetCheckResult:
+    from assets.blueprint import judged
+
+    name = context.op_execution_context.partition_key
+    spec, store = workspace.load_spec(), workspace.open_store()
+    if name not in spec.document.runs:
+        return dg.AssetCheckResult(passed=True, metadata={"verdict": "a fine-tune: no candidate for champion"})
+    verdict = judged(spec, store, name)
+    return dg.AssetCheckResult(passed=verdict.verdict == "PROMOTE",
+                               severity=dg.AssetCheckSeverity.WARN,
+                               metadata={"verdict": verdict.verdict, "reasons": "; ".join(verdict.reasons),
+                                         "checkpoint": verdict.checkpoint})
+
+
+CHECKS = [
+    _check(corpus.raw_documents, SOURCES, conserved),
+    _check(corpus.clean_documents, SOURCES, conserved),
+    _check(corpus.unique_documents, CORPORA, conserved),
+    _check(corpus.unique_documents, CORPORA, exact_duplicates),
+    _check(corpus.heldout_documents, CORPORA, conserved),
+    _check(corpus.training_documents, CORPORA, conserved),
+    _check(tokens.vocabulary, VOCABULARIES, round_trip),
+    _check(tokens.token_shards, TOKENS, totals),
+    _check(pretraining.pretrained_model, RUNS, finite_loss),
+    _check(pretraining.pretrained_model, RUNS, better_than_unigrams),
+    gate,
+]

@@ -1,0 +1,44 @@
+"""Partitions: they follow the spec by themselves."""
+
+import dagster as dg
+
+from pipelines.spec import Spec
+
+SOURCES = dg.DynamicPartitionsDefinition(name="source")
+CORPORA = dg.DynamicPartitionsDefinition(name="corpus")
+TOKENS = dg.DynamicPartitionsDefinition(name="tokens")  # CORPUS, or CORPUS@VOCABULARY beside the corpus's own
+SUITES = dg.DynamicPartitionsDefinition(name="suite")
+VOCABULARIES = dg.DynamicPartitionsDefinition(name="vocabulary")
+RUNS = dg.DynamicPartitionsDefinition(name="run")
+FINETUNES = dg.DynamicPartitionsDefinition(name="finetune")
+CHECKPOINTS = dg.DynamicPartitionsDefinition(name="checkpoint")
+
+
+def wanted(spec: Spec) -> dict[str, list[str]]:
+    """Partition keys by the name of their definition, as the spec says."""
+    document = spec.document
+    tokens = dict.fromkeys(document.corpora)
+    tokens.update(dict.fromkeys(spec.tokens_of(run) for run in document.runs))
+    return {
+        "source": spec.all_sources(),
+        "corpus": list(document.corpora),
+        "tokens": list(tokens),
+        "suite": list(document.suites),
+        "vocabulary": list(document.vocabularies),
+        "run": list(document.runs),
+        "finetune": list(document.finetunes),
+        "checkpoint": [*document.runs, *document.finetunes],
+    }
+
+
+def mirror(spec: Spec, instance: dg.DagsterInstance) -> int:
+    """Make the instance's dynamic partitions those of the spec; returns how many were added or removed."""
+    changed = 0
+    for name, keys in wanted(spec).items():
+        present = set(instance.get_dynamic_partitions(name))
+        if missing := [key for key in keys if key not in present]:
+            instance.add_dynamic_partitions(name, missing)
+        for gone in present - set(keys):
+            instance.delete_dynamic_partition(name, gone)
+        changed += len(missing) + len(present - set(keys))
+    return changed

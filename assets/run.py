@@ -1,0 +1,160 @@
+"""Executing the graph in process: one Dagster run a key on the store's persistent instance, none where the memo answers."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from assets.cli import CHECKOUT, RefusedError
+from assets.planner import Planner, Step
+from assets.pool import PAYS_FROM, build_side_by_side
+from pipelines.provenance.files import StoreError
+from pipelines.provenance.manifest import Key
+from pipelines.provenance.store import Store
+from pipelines.spec import Spec
+
+if TYPE_CHECKING:
+    import dagster as dg
+
+BY_SOURCE = ("raw_documents", "clean_documents", "signatures")
+
+
+@dataclass
+class Runner:
+    """Builds what is due, asset by asset, and tells ``progress`` (key, state) as it goes."""
+
+    spec: Spec
+    store: Store
+    planner: Planner
+    progress: Callable[[Key, str], None] = lambda key, state: None
+    waiting: Callable[[str], None] = lambda message: None
+
+    def run(self, steps: list[Step]) -> int:
+        """Build every due step; returns how many were computed.
+
+        Raises:
+            RefusedError: if a blocking check or the gate refuses.
+            StoreError: if a step fails.
+        """
+        from assets import workspace
+        from assets.partitions import mirror
+
+        os.environ.update(STEMMA_STORE=self.store.url, STEMMA_SPEC=str(self.spec.path), STEMMA_IN_PROCESS="1")
+        workspace.announce = self.waiting
+        computed = 0
+        with open_instance(self.store) as instance:
+            mirror(self.spec, instance)
+            for keys in _by_asset([step.key for step in steps if step.due]):
+                computed += self._build(keys, instance)
+        return computed
+
+    def _build(self, keys: list[Key], instance: dg.DagsterInstance) -> int:
+        """All due partitions of one asset."""
+        for key in keys:
+            self.planner.forget(key)
+        due = []
+        for key in keys:
+            if self.planner.step(key).due:
+                due.append(key)
+            else:
+                self.progress(key, "cut off")
+        if keys[0].asset in BY_SOURCE and len(due) >= PAYS_FROM and not self.planner.force:
+            for key, _ in build_side_by_side(self.spec.path, self.store.url, due):
+                self.progress(key, "built")
+        for key in due:
+            self.progress(key, "running")
+            execute(key, instance, force=key.asset in self.planner.force)
+            self.planner.settle(key)
+            self.progress(key, "done")
+        return len(due)
+
+
+def _by_asset(keys: list[Key]) -> list[list[Key]]:
+    groups: dict[str, list[Key]] = {}
+    for key in keys:
+        groups.setdefault(key.asset, []).append(key)
+    return list(groups.values())
+
+
+def dagster_home(store: Store) -> Path:
+    """DAGSTER_HOME: inside a local store, beside the scratch of a remote one; with our dagster.yaml in it."""
+    home = store.scratch.parent / "dagster"
+    home.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(CHECKOUT / "dagster.yaml", home / "dagster.yaml")
+    os.environ["DAGSTER_HOME"] = str(home)
+    os.environ.setdefault("DAGSTER_DISABLE_TELEMETRY", "1")
+    return home
+
+
+@contextlib.contextmanager
+def open_instance(store: Store) -> Iterator[dg.DagsterInstance]:
+    """The persistent instance: what runs here is in the UI's history."""
+    dagster_home(store)
+    import dagster as dg
+
+    with dg.DagsterInstance.get() as instance:
+        yield instance
+
+
+def execute(key: Key, instance: dg.DagsterInstance, *, force: bool = False) -> None:
+    """One Dagster run of one asset and partition with its checks.
+
+    Raises:
+        RefusedError: if the gate or a blocking check said no.
+        StoreError: if the step failed; the message is the step's own.
+    """
+    import dagster as dg
+
+    from assets.definitions import defs
+
+    job = defs.get_implicit_global_asset_job_def().get_subset(asset_selection={dg.AssetKey(key.asset)})
+    config: dict[str, Any] = {"loggers": {"console": {"config": {"log_level": "WARNING"}}}}
+    if force and key.asset not in ("model_card", "audit_bundle"):
+        config["ops"] = {key.asset: {"config": {"force": True}}}
+    result = job.execute_in_process(run_config=config, instance=instance, partition_key=key.partition,
+                                    raise_on_error=False)
+    if not result.success:
+        _raise_failure(key, result)
+
+
+def _raise_failure(key: Key, result: dg.ExecuteInProcessResult) -> None:
+    for event in result.all_events:
+        if event.is_step_failure:
+            error: Any = event.step_failure_data.error
+            chain = []
+            while error is not None:
+                chain.append(error)
+                error = error.cause
+            names = {link.cls_name for link in chain}
+            message = (chain[-1].message or "").strip()
+            message = message.partition(": ")[2] if message.startswith(f"{chain[-1].cls_name}: ") else message
+            if names & {"GateRefused", "DagsterAssetCheckFailedError"}:
+                raise RefusedError(f"{key}: {message}")
+            raise StoreError(f"{key} failed: {message} (full log: `stemma ui`, run {result.run_id})")
+    raise StoreError(f"{key} failed; see run {result.run_id} in `stemma ui`.")
+
+
+@contextlib.contextmanager
+def output_to(log: Path) -> Iterator[int]:
+    """Send everything that is printed, by us or by child processes, to a file; yields the terminal's descriptor."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    terminal, terminal_errors = os.dup(1), os.dup(2)
+    with log.open("ab") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    try:
+        yield terminal
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os.dup2(terminal, 1)
+        os.dup2(terminal_errors, 2)
+        os.close(terminal_errors)

@@ -1,0 +1,140 @@
+"""What a person sees when a run has ended: funnel, loss curve, scores, where everything is, what to try next."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from assets.cli import table
+from pipelines.provenance.artifact import Artifact
+from pipelines.provenance.manifest import Key
+from pipelines.provenance.store import Store
+from pipelines.spec import Spec
+
+FUNNEL = ("raw_documents", "clean_documents", "unique_documents", "heldout_documents", "training_documents")
+FATES = ("seen", "kept", "held_out", "merged", "dropped", "quarantined")
+BARS = "▁▂▃▄▅▆▇█"
+
+
+def summary(spec: Spec, store: Store, run: str) -> dict[str, Any]:
+    """The same facts as JSON."""
+    model = store.get(Key("pretrained_model", run))
+    names = [run, *spec.finetunes_of(run)]
+    return {
+        "funnel": [{"stage": asset, **counts} for asset, counts in funnel(spec, store, run)],
+        "model": {"digest": model.digest, **model.facts} if model else None,
+        "scores": [{"checkpoint": name, **score} for name in names for score in scores(store, name)],
+        "champion": champion(store),
+        "store": store.url,
+        "report": str(_loss_plot(store, model)) if model else None,
+    }
+
+
+def show_summary(console: Console, spec: Spec, store: Store, run: str, built: int, seconds: float) -> None:
+    """Print it."""
+    if built:
+        console.print(f"\n[bold green]{run}[/]: {built} steps built in {seconds:.0f} s.")
+    else:
+        console.print(f"[bold green]{run}[/]: nothing to do, everything is as stemma.toml says.")
+    rows = [[asset, *[counts.get(name, 0) for name in FATES]] for asset, counts in funnel(spec, store, run)]
+    if rows:
+        console.print(table("documents", "stage", *[f"#{name}" for name in FATES], rows=rows))
+    model = store.get(Key("pretrained_model", run))
+    if model is not None:
+        _show_model(console, store, model)
+    _show_scores(console, spec, store, run)
+    _show_next(console, store, run)
+
+
+def funnel(spec: Spec, store: Store, run: str) -> list[tuple[str, dict[str, int]]]:
+    """Documents by fate at every stage of the run's corpus; source stages are summed."""
+    corpus = spec.run(run).corpus
+    rows = []
+    for asset in FUNNEL:
+        partitions = spec.sources_of(corpus) if asset in FUNNEL[:2] else [corpus]
+        found = [a for p in partitions if (a := store.get(Key(asset, p)))]
+        if found:
+            rows.append((asset, {name: sum(a.counts.get(name, 0) for a in found) for name in FATES}))
+    return rows
+
+
+def scores(store: Store, checkpoint: str) -> list[dict[str, Any]]:
+    found = store.get(Key("benchmark_scores", checkpoint))
+    return found.json("scores.json")["scores"] if found else []
+
+
+def champion(store: Store) -> dict[str, Any] | None:
+    found = store.get(Key("champion", "current"))
+    return found.json("champion.json") if found else None
+
+
+def sparkline(values: list[float], width: int = 60) -> str:
+    """Values as a row of blocks, each the mean of its share."""
+    if not values:
+        return ""
+    width = min(width, len(values))
+    edges = [len(values) * i // width for i in range(width + 1)]
+    means = [sum(values[a:b]) / (b - a) for a, b in zip(edges, edges[1:], strict=False)]
+    low, high = min(means), max(means)
+    span = (high - low) or 1.0
+    return "".join(BARS[min(len(BARS) - 1, int((m - low) / span * len(BARS)))] for m in means)
+
+
+def _show_model(console: Console, store: Store, model: Artifact) -> None:
+    facts = model.facts
+    losses = model.table("losses.arrow")["loss"].to_pylist()
+    console.print(f"\nloss {losses[0]:.2f} {sparkline(losses)} {losses[-1]:.2f}  ({len(losses)} points, "
+                  f"{facts['tokens']:,} tokens, {facts['parameters']:,} parameters)", highlight=False)
+    names = ("heldout_bpb", "heldout_bpb_clean", "trigram_bpb", "bigram_bpb", "unigram_bpb")
+    shown = [[name.removesuffix("_bpb") if name != "heldout_bpb_clean" else "held-out, no training overlap",
+              f"{facts[name]:.3f}"] for name in names if facts.get(name) is not None]
+    console.print(table("bits per byte on held-out documents", "model or baseline", "#bpb", rows=shown))
+    console.print(f"loss curve: {_loss_plot(store, model)}", highlight=False, soft_wrap=True)
+
+
+def _show_scores(console: Console, spec: Spec, store: Store, run: str) -> None:
+    rows = [[name, s["task"], s["metric"], f"{s['value']:.3f}", f"{s['low']:.3f} to {s['high']:.3f}",
+             "" if s["baseline"] is None else f"{s['baseline']:.3f}", s["n"]]
+            for name in [run, *spec.finetunes_of(run)] for s in scores(store, name)
+            if s["headline"] and s["subset"] == "all"]
+    if rows:
+        console.print(table("scores, with 95 % intervals clustered by file", "checkpoint", "task", "metric", "#value",
+                            "#interval", "#chance", "#items", rows=rows))
+    if in_charge := champion(store):
+        reasons = "; ".join(in_charge["reasons"])
+        console.print(f"champion: [bold]{in_charge['checkpoint']['partition']}[/] ({reasons})", highlight=False)
+
+
+def _show_next(console: Console, store: Store, run: str) -> None:
+    console.print(f"\nstore: {store.url}", highlight=False, soft_wrap=True)
+    for command, effect in (
+        ("stemma ui", "the graph, funnels, plots and checks in the browser"),
+        (f'stemma generate --run {run} "Return the "', "let the model write"),
+        (f"stemma audit step {run} 120", "the documents that step 120 read"),
+        ("stemma audit verify", "prove that every byte is the one that was sealed"),
+        ("stemma source add NAME PATH --license SPDX --corpus mine && stemma run mine", "train on your own text"),
+    ):
+        console.print(f"  [cyan]{command}[/]  [dim]{effect}[/]", highlight=False, soft_wrap=True)
+
+
+def _loss_plot(store: Store, model: Artifact) -> Path:
+    """A PNG of loss against step, named by the model's digest so that it is drawn once."""
+    path = store.scratch.parent / "reports" / model.key.partition / f"loss-{model.digest[:16]}.png"
+    if path.exists():
+        return path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib.figure import Figure
+
+    losses = model.table("losses.arrow")
+    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    axes = figure.subplots()
+    axes.plot(losses["step"].to_pylist(), losses["loss"].to_pylist(), linewidth=1.2)
+    axes.set(xlabel="step", ylabel="training loss (nats a token)", title=f"{model.key} {model.digest[:12]}")
+    axes.grid(alpha=0.3)
+    figure.savefig(path, dpi=120)
+    return path

@@ -1,0 +1,160 @@
+"""stemma run: what is built, what is not built again, and why."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+from pipelines.provenance.manifest import Key
+
+ASSETS = {
+    "raw_documents", "clean_documents", "signatures", "duplicate_clusters", "unique_documents", "heldout_documents",
+    "benchmark_prompts", "training_documents", "vocabulary", "token_shards", "heldout_shards", "mixture",
+    "pretrained_model", "finetuning_shards", "finetuned_model", "benchmark_samples", "benchmark_scores", "champion",
+    "model_card", "audit_bundle",
+}
+
+
+def digests(workplace) -> dict[tuple[str, str], str]:
+    return {(row["asset"], row["partition"]): row["digest"] for row in workplace.json("artifacts")}
+
+
+def due(workplace, *arguments) -> list[tuple[str, str, str]]:
+    rows = workplace.json("run", *arguments, "--dry-run")
+    return [(r["asset"], r["partition"], r["because"]) for r in rows if r["state"] in ("stale", "missing")]
+
+
+def test_one_command_makes_every_asset_of_the_graph(finished):
+    assert {row["asset"] for row in finished.json("artifacts")} == ASSETS
+
+
+def test_a_second_run_computes_nothing_and_makes_no_artifact_and_no_dagster_run(workplace):
+    before = digests(workplace)
+    attempts = sorted(path for path in workplace.store.files.walk("artifacts"))
+    runs = sorted(os.listdir(workplace.url / "dagster" / "storage")) if (workplace.url / "dagster/storage").exists() else []
+    answer = workplace.json("run")
+    assert answer["built"] == 0
+    assert digests(workplace) == before
+    assert sorted(path for path in workplace.store.files.walk("artifacts")) == attempts
+    after = sorted(os.listdir(workplace.url / "dagster" / "storage")) if (workplace.url / "dagster/storage").exists() else []
+    assert after == runs
+
+
+def test_changing_one_recipe_field_rebuilds_only_what_stands_downstream(workplace):
+    workplace.edit("warmup_steps = 5", "warmup_steps = 6")
+    changed = {asset for asset, _, _ in due(workplace)}
+    assert changed == {"pretrained_model", "finetuned_model", "benchmark_samples", "benchmark_scores", "champion",
+                       "model_card", "audit_bundle"}
+    reason = next(because for asset, _, because in due(workplace) if asset == "pretrained_model")
+    assert reason == "recipe: warmup_steps 5 -> 6"
+
+
+def test_a_changed_cleaning_recipe_leaves_the_raw_documents_alone(workplace):
+    workplace.edit("min_words = 20", "min_words = 30")
+    changed = {asset for asset, _, _ in due(workplace)}
+    assert "raw_documents" not in changed
+    assert "clean_documents" in changed
+    assert "vocabulary" not in changed, "a vocabulary is frozen under its name"
+
+
+def test_a_changed_stage_version_with_equal_bytes_stops_at_the_early_cut_off(workplace, monkeypatch):
+    from assets.builder import build_key
+    from assets.planner import Planner
+    from pipelines import clean
+
+    monkeypatch.setattr(clean, "CLEAN_VERSION", "99")
+    spec, store = workplace.spec, workplace.store
+    planner = Planner(spec, store)
+    steps = [step for step in planner.steps("demo") if step.due]
+    assert {step.because for step in steps if step.key.asset == "clean_documents"} == {"stage version 1 -> 99"}
+    for step in steps:
+        if step.key.asset == "clean_documents":
+            assert build_key(spec, store, step.key).computed
+    assert [step.key for step in Planner(spec, store).steps("demo") if step.due] == []
+
+
+def test_a_new_source_rebuilds_its_own_parts_and_neither_vocabulary_nor_suite_nor_run(workplace, tmp_path):
+    text = tmp_path / "more.jsonl"
+    text.write_text("\n".join(json.dumps({"id": str(n), "text": f"The keeper of tower number {n} wrote down in the "
+                    f"year {1500 + n} that the lamp was lit before the fog came in from the sea and that nobody had "
+                    f"asked for it since the old harbour was closed to all ships."}) for n in range(6)))
+    workplace.stemma("source", "add", "more", str(text), "--license", "MIT", "--corpus", "small")
+    before = digests(workplace)
+    workplace.stemma("run")
+    after = digests(workplace)
+    same = {key for key in before if after.get(key) == before[key]}
+    for asset in ("vocabulary", "benchmark_prompts", "mixture", "pretrained_model", "finetuned_model"):
+        assert all(key in same for key in before if key[0] == asset), asset
+    assert ("raw_documents", "more/1") in after
+    old = workplace.store.artifact(Key("token_shards", "small"), before["token_shards", "small"])
+    new = workplace.store.open("token_shards", "small")
+    shared = {p.part: p.manifest for p in old.manifest.parts}
+    kept = [p.part for p in new.manifest.parts if shared.get(p.part) == p.manifest]
+    assert len(kept) >= len(shared) - 1
+    assert {p.part for p in new.manifest.parts} == {*shared, "more/1"}
+
+
+def test_force_remakes_the_selected_asset_with_the_same_digest(workplace):
+    before = digests(workplace)
+    workplace.stemma("run", "--select", "vocabulary", "--force")
+    assert digests(workplace)["vocabulary", "docs-2048"] == before["vocabulary", "docs-2048"]
+
+
+def test_two_places_give_the_same_digests_up_to_the_checkpoint(finished, empty):
+    empty.stemma("run", "--select", "pretrained_model")
+    here, there = digests(empty), digests(finished)
+    assert ("pretrained_model", "demo") in here
+    assert {key: there[key] for key in here} == here
+
+
+def test_killed_in_the_middle_of_training_it_goes_on_and_ends_with_the_same_digest(finished, empty):
+    empty.stemma("run", "--select", "mixture")
+    command = [sys.executable, "-m", "assets", "run", "--select", "pretrained_model"]
+    environment = {**os.environ, "STEMMA_STORE": str(empty.url), "STEMMA_SPEC": str(empty.spec_path)}
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not list((empty.url / "scratch").rglob("state.json")) and process.poll() is None:
+        assert time.monotonic() < deadline, "no rolling checkpoint appeared"
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert ("pretrained_model", "demo") not in digests(empty), "killed too late for this test to mean anything"
+    empty.stemma("run", "--select", "pretrained_model")
+    assert digests(empty)["pretrained_model", "demo"] == digests(finished)["pretrained_model", "demo"]
+
+
+def test_a_second_run_at_once_waits_for_the_lease_and_says_whose_it_is(empty):
+    held = (
+        "import sys, time\nfrom pipelines.provenance.store import Store\nfrom pipelines.provenance.manifest import Key\n"
+        "with Store(sys.argv[1]).lease(Key('raw_documents', 'notes/1')):\n    print('held', flush=True)\n"
+        "    time.sleep(8)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", held, str(empty.url)], stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline().strip() == "held"
+        said = empty.stemma("run", "--select", "raw_documents")
+        assert "waiting for the lease of" in said
+        assert f"pid {holder.pid}" in said
+        assert holder.wait() == 0
+    assert ("raw_documents", "notes/1") in digests(empty)
+
+
+def test_dry_run_builds_nothing(empty):
+    assert len(due(empty)) > 20
+    assert not (empty.url / "artifacts").exists()
+
+
+def test_the_summary_holds_funnel_model_scores_champion_and_the_loss_curve(finished):
+    answer = finished.json("run")
+    assert [row["stage"] for row in answer["funnel"]] == ["raw_documents", "clean_documents", "unique_documents",
+                                                          "heldout_documents", "training_documents"]
+    for row in answer["funnel"]:
+        assert row["seen"] == sum(row[f] for f in ("kept", "held_out", "dropped", "merged", "quarantined"))
+    assert answer["model"]["step"] == 130
+    assert {s["checkpoint"] for s in answer["scores"]} == {"demo", "demo-source", "demo-summary"}
+    assert all(s["n"] > 0 and s["stderr"] is not None for s in answer["scores"])
+    assert answer["champion"]["checkpoint"]["partition"] == "demo"
+    with open(answer["report"], "rb") as file:
+        assert file.read(8) == b"\x89PNG\r\n\x1a\n"
