@@ -126,7 +126,8 @@ def logit_difference(out: Path) -> float:
 
     config = json.loads((out / "config.json").read_bytes())
     classifier = _is_classifier(config)
-    loader = transformers.AutoModelForSequenceClassification if classifier else transformers.AutoModelForCausalLM
+    # Any: the annotation of from_pretrained says nothing of the pair that comes back
+    loader: Any = transformers.AutoModelForSequenceClassification if classifier else transformers.AutoModelForCausalLM
     theirs, info = loader.from_pretrained(
         str(out), output_loading_info=True, local_files_only=True, dtype=torch.float32
     )

@@ -22,3 +22,14 @@ def own_world(tmp_path):
     from small_world import small_world
 
     return small_world(tmp_path / "store")
+
+
+@pytest.fixture(autouse=True)
+def _arithmetic_as_found():
+    """The trainer in process sets threads and determinism for the whole process; other tests keep theirs."""
+    import torch
+
+    threads, strict = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    yield
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(strict)

@@ -66,7 +66,9 @@ class World:
 
     def documents(self, asset: str, texts: Mapping[str, Sequence[str]]) -> Artifact:
         def make(draft: Draft) -> Artifact:
-            parts = [draft.part(name, Given(), [], lambda d, t=t: _documents(d, t)) for name, t in sorted(texts.items())]
+            parts = [
+                draft.part(name, Given(), [], lambda d, t=t: _documents(d, t)) for name, t in sorted(texts.items())
+            ]
             return draft.seal(parts=parts)
 
         return self.made(asset, "small", [], make)
@@ -118,7 +120,9 @@ def _vocabulary(draft: Draft, texts: Mapping[str, Sequence[str]], size: int) -> 
     tokenizer.decoder = decoders.ByteLevel()
     specials = [AddedToken(name, special=True) for name in SPECIALS]
     alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(vocab_size=size, special_tokens=specials, initial_alphabet=alphabet, show_progress=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=size, special_tokens=specials, initial_alphabet=alphabet, show_progress=False
+    )
     tokenizer.train_from_iterator((text for part in sorted(texts) for text in texts[part]), trainer)
     tokenizer.save(str(draft.path("tokenizer.json")))
     facts = {"size": tokenizer.get_vocab_size(), "eos_id": 0, "eos_token": "<|endoftext|>", "specials": SPECIALS}
