@@ -39,7 +39,8 @@ def find_garbage(store: Store) -> list[Garbage]:
         before = found.get(prefix, Garbage(decoded(prefix.removeprefix("artifacts/")), prefix, "", 0))
         name = path.rsplit("/", 1)[1]
         manifest = name.removesuffix(MANIFEST_SUFFIX) if name.endswith(MANIFEST_SUFFIX) else before.manifest
-        found[prefix] = Garbage(before.key, prefix, manifest, before.num_bytes + store.files.size(path))
+        with contextlib.suppress(FileNotFoundError):  # a draft that was just taken back
+            found[prefix] = Garbage(before.key, prefix, manifest, before.num_bytes + store.files.size(path))
     return list(found.values())
 
 

@@ -39,6 +39,7 @@ from pipelines.provenance.manifest import (
 )
 from pipelines.provenance.recipe import canonical_json, digest
 
+_HEX = re.compile(r"[0-9a-f]{64}")
 _REF = re.compile(r"refs/[^/]+/[^/]+/[^/]+/[0-9]{8}\.json")
 
 
@@ -185,12 +186,12 @@ class Store:
         try:
             data = self.files.read(path)
             ref = json.loads(data)
-            named = Key(ref["asset"], ref["partition"], ref["part"])
-            sound = canonical_json(ref) == data and ref["generation"] == generation and len(ref["manifest"]) == 64
+            named, number = Key(ref["asset"], ref["partition"], ref["part"]), ref["generation"]
+            sound = canonical_json(ref) == data and type(number) is int and bool(_HEX.fullmatch(ref["manifest"]))
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             raise ManifestError(f"{path}: not a ref. The file was changed.") from None
-        if not sound or named != key:
-            raise ManifestError(f"{path}: says generation {ref['generation']} of {named}; it was changed or moved.")
+        if not sound or (named, number) != (key, generation):
+            raise ManifestError(f"{path}: says generation {number} of {named}; it was changed or moved.")
         return ref
 
     def publish(

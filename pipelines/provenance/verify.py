@@ -26,6 +26,7 @@ _ATTEMPT = re.compile(r"[0-9a-f]{32}")
 NOT_EVIDENCE = ("leases/", "pending/", "scratch/", "dagster/", "reports/", f"{WRITING}/")
 CHUNK_BYTES = 1 << 22
 Artifacts = dict[tuple[Key, str], Artifact]
+Refs = dict[tuple[Key, int], str]
 
 
 @dataclass
@@ -76,15 +77,23 @@ def verify_artifact(artifact: Artifact, progress: Callable[[int], None] = lambda
 
 
 def verify_store(store: Store, progress: Callable[[int], None] = lambda _: None) -> Report:
-    """Look at everything that lies in a store; see the module for what this proves."""
+    """Look at everything that lies in a store; see the module for what this proves.
+
+    Writers may go on meanwhile: they put the ledger entry before the manifest and before the ref, so what is listed
+    here goes the other way, refs before artifacts and both before the ledger. Only `gc` must wait until this has ended.
+    """
     report = Report()
+    paths = list(store.files.walk(""))
+    refs = _refs(store, report)
+    found = _artifacts(store, report, progress)
     account = Account(_ledger(store, report))
-    artifacts = _artifacts(store, account, report, progress)
-    newest = _refs(store, artifacts, account, report)
-    kept = _lineage(artifacts, account, newest, report)
-    _agreement(artifacts, account, kept, report)
+    artifacts = {(artifact.key, artifact.digest): artifact for artifact in found}
+    _accounted(found, refs, account, report)
+    _missing_refs(store, account, refs, report)
+    kept = _lineage(artifacts, account, refs, report)
+    _superseded(artifacts, refs, account, kept, report)
     _circumstances(store, account, report)
-    _strangers(store, account, report)
+    _strangers(paths, account, report)
     return report
 
 
@@ -148,8 +157,9 @@ def _is_attempt(prefix: str) -> bool:
         return False
 
 
-def _artifacts(store: Store, account: Account, report: Report, progress: Callable[[int], None]) -> Artifacts:
-    found: Artifacts = {}
+def _artifacts(store: Store, report: Report, progress: Callable[[int], None]) -> list[Artifact]:
+    """Every artifact with a sound manifest; what is wrong with files and manifests becomes problems."""
+    found = []
     for key, prefix, manifests in _attempts(store, report):
         if not manifests:
             report.unfinished.append(prefix)
@@ -164,11 +174,7 @@ def _artifacts(store: Store, account: Account, report: Report, progress: Callabl
                 continue
             if len(manifests) == 1:
                 report.problems += verify_artifact(artifact, progress)
-            if (key, artifact.digest, artifact.attempt) not in account.sealed:
-                report.problems.append(
-                    f"{path}: is not in the ledger; it was added, or its ledger entry was removed or changed."
-                )
-            found[key, artifact.digest] = artifact
+            found.append(artifact)
             report.artifacts += 1
             report.files += len(artifact.manifest.files)
             report.num_bytes += sum(f.bytes for f in artifact.manifest.files)
@@ -198,18 +204,22 @@ def _ledger(store: Store, report: Report) -> list[Entry]:
             good.append(entry)
     report.ledger_entries = len(good)
     known = {(entry.segment, entry.digest) for entry in good}
-    for entry in good:
-        report.problems += [
-            f"ledger/{segment}: the entry with digest {head} is missing; {entry.path} has seen it."
-            for segment, head in entry.joins.items()
-            if (segment, head) not in known
-        ]
+    report.problems += [
+        f"ledger/{segment}: the entry with digest {head} is missing; {entry.path} has seen it."
+        for entry in good
+        for segment, head in entry.joins.items()
+        if (segment, head) not in known and not _put_since(store, segment, head)
+    ]
     return good
 
 
-def _refs(store: Store, artifacts: Artifacts, account: Account, report: Report) -> dict[Key, str]:
-    """The manifest that the newest generation of every ref points at."""
-    refs: dict[tuple[Key, int], str] = {}
+def _put_since(store: Store, segment: str, head: str) -> bool:
+    return any(name.endswith(f"-{head}.json") for name in store.files.names(f"ledger/{segment}"))
+
+
+def _refs(store: Store, report: Report) -> Refs:
+    """What every generation of every ref points at."""
+    refs: Refs = {}
     for path in store.files.walk("refs"):
         named = _ref_named(path)
         if named is None:
@@ -219,15 +229,7 @@ def _refs(store: Store, artifacts: Artifacts, account: Account, report: Report) 
             refs[named] = store.ref_file(*named)["manifest"]
         except ManifestError as error:
             report.problems.append(str(error))
-    newest = {key: manifest for (key, _), manifest in sorted(refs.items())}
-    for (key, generation), manifest in refs.items():
-        path = f"refs/{encoded(key)}/{generation:08d}.json"
-        if manifest not in account.published.get((key, generation), ()):
-            report.problems.append(f"{path}: the ledger does not know that {key} was published as {manifest[:12]}….")
-        elif (key, manifest) not in artifacts | dict.fromkeys(account.removed):
-            report.problems.append(f"{account.place(key, manifest)}: is missing or unsound; {path} points at it.")
-    _missing_refs(store, account, set(refs), report)
-    return newest
+    return refs
 
 
 def _ref_named(path: str) -> tuple[Key, int] | None:
@@ -239,12 +241,30 @@ def _ref_named(path: str) -> tuple[Key, int] | None:
         return None
 
 
-def _missing_refs(store: Store, account: Account, present: set[tuple[Key, int]], report: Report) -> None:
+def _accounted(found: list[Artifact], refs: Refs, account: Account, report: Report) -> None:
+    """The ledger knows of every artifact and of every ref."""
+    report.problems += [
+        f"{a.prefix}/{a.digest}{MANIFEST_SUFFIX}: is not in the ledger; it was added, or its entry was removed or changed."
+        for a in found
+        if (a.key, a.digest, a.attempt) not in account.sealed
+    ]
+    report.problems += [
+        f"{_ref_path(key, generation)}: the ledger does not know that {key} was published as {manifest[:12]}…."
+        for (key, generation), manifest in refs.items()
+        if manifest not in account.published.get((key, generation), ())
+    ]
+
+
+def _ref_path(key: Key, generation: int) -> str:
+    return f"refs/{encoded(key)}/{generation:08d}.json"
+
+
+def _missing_refs(store: Store, account: Account, refs: Refs, report: Report) -> None:
     under_way = set(store.files.walk("pending"))
     for (key, generation), manifests in sorted(account.published.items()):
-        if (key, generation) in present:
+        path = _ref_path(key, generation)
+        if (key, generation) in refs or path in store.files.walk(f"refs/{encoded(key)}"):
             continue
-        path = f"refs/{encoded(key)}/{generation:08d}.json"
         if any(pending(key, generation, manifest) in under_way for manifest in manifests):
             report.unfinished.append(f"{path} (its writer was killed while it published {key}; run again)")
         else:
@@ -254,11 +274,12 @@ def _missing_refs(store: Store, account: Account, present: set[tuple[Key, int]],
             )
 
 
-def _lineage(artifacts: Artifacts, account: Account, newest: dict[Key, str], report: Report) -> set[tuple[Key, str]]:
+def _lineage(artifacts: Artifacts, account: Account, refs: Refs, report: Report) -> set[tuple[Key, str]]:
     """All that published artifacts lead to through parts and inputs; nothing excuses that any of it is missing."""
     kept: set[tuple[Key, str]] = set()
     missing: dict[str, str] = {}
-    queue = [(key, manifest, f"the ref of {key} points at it") for key, manifest in sorted(newest.items())]
+    newest = {key: manifest for (key, _), manifest in sorted(refs.items())}
+    queue = [(key, manifest, f"the ref of {key} points at it") for key, manifest in newest.items()]
     while queue:
         key, manifest, reason = queue.pop()
         if (key, manifest) in kept:
@@ -278,14 +299,16 @@ def _needs(artifact: Artifact) -> list[tuple[Key, str]]:
     return parts + [(ref.key, ref.manifest) for ref in manifest.inputs]
 
 
-def _agreement(artifacts: Artifacts, account: Account, kept: set[tuple[Key, str]], report: Report) -> None:
-    """What an artifact was made from is there, or nobody keeps it and the ledger says that it was collected."""
-    for artifact in artifacts.values():
-        report.problems += [
-            f"{account.place(key, manifest)}: is missing or unsound; {artifact.key} was made from it."
-            for key, manifest in _needs(artifact)
-            if (key, manifest) not in artifacts.keys() | kept | account.removed
-        ]
+def _superseded(artifacts: Artifacts, refs: Refs, account: Account, kept: set[tuple[Key, str]], report: Report) -> None:
+    """What nobody keeps any longer is there as well, or the ledger says that it was collected."""
+    explained = artifacts.keys() | kept | account.removed
+    wanted = {(key, manifest): f"{_ref_path(key, number)} points at it" for (key, number), manifest in refs.items()}
+    wanted |= {needed: f"{a.key} was made from it" for a in artifacts.values() for needed in _needs(a)}
+    report.problems += [
+        f"{account.place(*named)}: is missing or unsound; {reason}."
+        for named, reason in sorted(wanted.items())
+        if named not in explained
+    ]
     there = {artifact.prefix for artifact in artifacts.values()} | set(report.unfinished)
     report.unfinished += [
         f"{prefix} (its writer was killed before it could seal {manifest[:12]}…, or it was removed since)"
@@ -305,12 +328,12 @@ def _circumstances(store: Store, account: Account, report: Report) -> None:
             report.unfinished.append(f"{path} (no ledger entry names it)")
 
 
-def _strangers(store: Store, account: Account, report: Report) -> None:
+def _strangers(paths: list[str], account: Account, report: Report) -> None:
     """Files that belong to nothing."""
     known = {entry.path for entry in account.entries}
     looked_at = (*NOT_EVIDENCE, "artifacts/", "refs/", "circumstances/")
     report.problems += [
         f"{path}: nothing in the ledger names this file; it was added or changed."
-        for path in store.files.walk("")
+        for path in paths
         if not path.startswith(looked_at) and path not in known
     ]

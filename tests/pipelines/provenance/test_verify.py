@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import random
 import shutil
+import threading
 import time
 from itertools import pairwise
 
 import pytest
-from workshop import DEEP, LoudRecipe, evidence, kind, make_small_world, mentions, write_loud, write_raw
+from workshop import DEEP, LoudRecipe, Workshop, evidence, kind, make_small_world, mentions, write_loud, write_raw
 
 from pipelines.provenance.ledger import circumstances, read_entry
 from pipelines.provenance.manifest import Key, ManifestError
@@ -192,6 +193,47 @@ def test_a_file_that_cannot_be_read_is_a_problem_and_the_rest_is_still_looked_at
     report = verify_store(world)
     assert len(report.problems) == 5
     assert all("loud.txt: cannot be read" in line for line in report.problems)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        (b'"generation"', b'"feneration"'),
+        (b'"manifest"', b'"lanifest"'),
+        (b'"generation":1', b'"generation":null'),
+        (b'"generation":1', b'"generation":true'),
+        (b'"asset":"raw"', b'"asset":["raw"]'),
+    ],
+)
+def test_a_ref_without_one_of_its_fields_is_refused(world, change):
+    path = world.files.local_root / "refs/raw/a%2F1/_/00000001.json"
+    path.chmod(0o644)
+    path.write_bytes(path.read_bytes().replace(*change))
+    assert mentions(verify_store(world).problems, "refs/raw/a%2F1/_/00000001.json")
+
+
+def test_a_store_in_use_verifies(any_store):
+    """Writers seal and publish while verify looks; nothing of that is a problem."""
+    done = threading.Event()
+    workshops = [Workshop(any_store), Workshop(any_store)]
+
+    def work(workshop: Workshop, name: str) -> None:
+        number = 0
+        while not done.is_set():
+            number += 1
+            workshop.loud(workshop.raw(f"{name}/1", f"text {number}").artifact)
+
+    threads = [threading.Thread(target=work, args=(w, n)) for w, n in zip(workshops, "ab", strict=True)]
+    for thread in threads:
+        thread.start()
+    try:
+        for _ in range(6):
+            assert verify_store(Store(any_store.url) if any_store.files.local_root else any_store).problems == []
+    finally:
+        done.set()
+        for thread in threads:
+            thread.join()
+    assert verify_store(any_store).problems == []
 
 
 def test_the_progress_adds_up_to_the_bytes_of_the_store(world):
