@@ -15,26 +15,47 @@ GROUP, OWNERS = "benchmarks", ["team:evaluation"]
 ANY = dg.AllPartitionMapping()
 
 
-@dg.asset(group_name=GROUP, owners=OWNERS, kinds={"json"}, partitions_def=SUITES,
-          deps=[dg.AssetDep(heldout_documents, partition_mapping=ANY)], code_version=PROMPTS_VERSION,
-          config_schema=form(SuiteRecipe))
+@dg.asset(
+    group_name=GROUP,
+    owners=OWNERS,
+    kinds={"json"},
+    partitions_def=SUITES,
+    deps=[dg.AssetDep(heldout_documents, partition_mapping=ANY)],
+    code_version=PROMPTS_VERSION,
+    config_schema=form(SuiteRecipe),
+)
 def benchmark_prompts(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.MaterializeResult:
     """Benchmark items, made once from held-out documents (or from files) and then frozen under the suite's name."""
     return workspace.materialize(context)
 
 
-@dg.asset(group_name=GROUP, owners=OWNERS, kinds={"parquet"}, partitions_def=CHECKPOINTS,
-          deps=[dg.AssetDep(pretrained_model, partition_mapping=ANY),
-                dg.AssetDep(finetuned_model, partition_mapping=ANY),
-                dg.AssetDep(benchmark_prompts, partition_mapping=ANY)],
-          code_version=SAMPLES_VERSION, config_schema=form(EvalRecipe))
+@dg.asset(
+    group_name=GROUP,
+    owners=OWNERS,
+    kinds={"parquet"},
+    partitions_def=CHECKPOINTS,
+    deps=[
+        dg.AssetDep(pretrained_model, partition_mapping=ANY),
+        dg.AssetDep(finetuned_model, partition_mapping=ANY),
+        dg.AssetDep(benchmark_prompts, partition_mapping=ANY),
+    ],
+    code_version=SAMPLES_VERSION,
+    config_schema=form(EvalRecipe),
+)
 def benchmark_samples(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.MaterializeResult:
     """What a checkpoint answered to every single item, with its log-likelihoods."""
     return workspace.materialize(context)
 
 
-@dg.asset(group_name=GROUP, owners=OWNERS, kinds={"json"}, partitions_def=CHECKPOINTS, deps=[benchmark_samples],
-          code_version=SCORES_VERSION, config_schema=form(ScoreRecipe))
+@dg.asset(
+    group_name=GROUP,
+    owners=OWNERS,
+    kinds={"json"},
+    partitions_def=CHECKPOINTS,
+    deps=[benchmark_samples],
+    code_version=SCORES_VERSION,
+    config_schema=form(ScoreRecipe),
+)
 def benchmark_scores(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.MaterializeResult:
     """Scores of a checkpoint, each with its number of items and a standard error clustered by file."""
     return workspace.materialize(context)

@@ -73,7 +73,9 @@ def raw_documents(spec: Spec, source: str) -> Blueprint:
     fields = said.model_dump(exclude={"path", "cleaning"})
     recipe = spec.checked(sources.IngestRecipe, ("sources", source), source=name, snapshot=snapshot, **fields)
     return Blueprint(
-        sources.INGEST_VERSION, sources.pinned(recipe, path), [],
+        sources.INGEST_VERSION,
+        sources.pinned(recipe, path),
+        [],
         lambda inputs, recipe, draft, runtime: sources.ingest(recipe, draft, path=path),
     )
 
@@ -82,14 +84,18 @@ def clean_documents(spec: Spec, source: str) -> Blueprint:
     cleaning = spec.source(source).cleaning
     recipe = spec.recipe(clean.CleanRecipe, ("cleaning", cleaning)) if cleaning else clean.CleanRecipe()
     return Blueprint(
-        clean.CLEAN_VERSION, recipe, [Key("raw_documents", source)],
+        clean.CLEAN_VERSION,
+        recipe,
+        [Key("raw_documents", source)],
         lambda inputs, recipe, draft, runtime: clean.clean(inputs[0], recipe, draft),
     )
 
 
 def signature(spec: Spec, source: str) -> Blueprint:
     return Blueprint(
-        signatures.VERSION, spec.recipe(signatures.SignatureRecipe, ("signatures",)), [Key("clean_documents", source)],
+        signatures.VERSION,
+        spec.recipe(signatures.SignatureRecipe, ("signatures",)),
+        [Key("clean_documents", source)],
         lambda inputs, recipe, draft, runtime: signatures.sign(inputs[0], recipe, draft),
     )
 
@@ -98,7 +104,8 @@ def duplicate_clusters(spec: Spec, corpus: str) -> Blueprint:
     chosen = spec.sources_of(corpus)
     half = len(chosen)
     return Blueprint(
-        dedup.VERSION, spec.recipe(dedup.DedupRecipe, ("corpora", corpus, "dedup")),
+        dedup.VERSION,
+        spec.recipe(dedup.DedupRecipe, ("corpora", corpus, "dedup")),
         [Key("clean_documents", s) for s in chosen] + [Key("signatures", s) for s in chosen],
         lambda inputs, recipe, draft, runtime: dedup.cluster(inputs[:half], inputs[half:], recipe, draft),
     )
@@ -106,7 +113,8 @@ def duplicate_clusters(spec: Spec, corpus: str) -> Blueprint:
 
 def unique_documents(spec: Spec, corpus: str) -> Blueprint:
     return Blueprint(
-        unique.VERSION, unique.UniqueRecipe(),
+        unique.VERSION,
+        unique.UniqueRecipe(),
         [*(Key("clean_documents", s) for s in spec.sources_of(corpus)), Key("duplicate_clusters", corpus)],
         lambda inputs, recipe, draft, runtime: unique.unique(inputs[:-1], inputs[-1], recipe, draft),
     )
@@ -114,7 +122,8 @@ def unique_documents(spec: Spec, corpus: str) -> Blueprint:
 
 def heldout_documents(spec: Spec, corpus: str) -> Blueprint:
     return Blueprint(
-        heldout.VERSION, spec.recipe(heldout.HeldoutRecipe, ("corpora", corpus, "heldout")),
+        heldout.VERSION,
+        spec.recipe(heldout.HeldoutRecipe, ("corpora", corpus, "heldout")),
         [Key("unique_documents", corpus)],
         lambda inputs, recipe, draft, runtime: heldout.hold_out(inputs[0], recipe, draft),
     )
@@ -122,11 +131,16 @@ def heldout_documents(spec: Spec, corpus: str) -> Blueprint:
 
 def training_documents(spec: Spec, corpus: str) -> Blueprint:
     return Blueprint(
-        decontaminate.VERSION, spec.recipe(decontaminate.DecontaminateRecipe, ("corpora", corpus, "decontaminate")),
-        [Key("unique_documents", corpus), Key("heldout_documents", corpus),
-         *(Key("benchmark_prompts", suite) for suite in spec.corpus(corpus).suites)],
+        decontaminate.VERSION,
+        spec.recipe(decontaminate.DecontaminateRecipe, ("corpora", corpus, "decontaminate")),
+        [
+            Key("unique_documents", corpus),
+            Key("heldout_documents", corpus),
+            *(Key("benchmark_prompts", suite) for suite in spec.corpus(corpus).suites),
+        ],
         lambda inputs, recipe, draft, runtime: decontaminate.training_documents(
-            inputs[0], inputs[1], inputs[2:], recipe, draft),
+            inputs[0], inputs[1], inputs[2:], recipe, draft
+        ),
     )
 
 
@@ -135,7 +149,8 @@ def training_documents(spec: Spec, corpus: str) -> Blueprint:
 
 def vocabularies(spec: Spec, name: str) -> Blueprint:
     return Blueprint(
-        vocabulary.VERSION, spec.recipe(vocabulary.VocabularyRecipe, ("vocabularies", name, "recipe")),
+        vocabulary.VERSION,
+        spec.recipe(vocabulary.VocabularyRecipe, ("vocabularies", name, "recipe")),
         [Key("training_documents", spec.document.vocabularies[name].corpus)],
         lambda inputs, recipe, draft, runtime: vocabulary.train_vocabulary(inputs[0], recipe, draft),
         pinned=True,
@@ -151,7 +166,8 @@ def _tokens(spec: Spec, key: str) -> tuple[str, str]:
 def token_shards(spec: Spec, key: str) -> Blueprint:
     corpus, name = _tokens(spec, key)
     return Blueprint(
-        shards.VERSION, spec.recipe(shards.ShardRecipe, ("corpora", corpus, "shards")),
+        shards.VERSION,
+        spec.recipe(shards.ShardRecipe, ("corpora", corpus, "shards")),
         [Key("training_documents", corpus), Key("vocabulary", name)],
         lambda inputs, recipe, draft, runtime: shards.shard(inputs[0], inputs[1], recipe, draft),
     )
@@ -160,7 +176,8 @@ def token_shards(spec: Spec, key: str) -> Blueprint:
 def heldout_shards(spec: Spec, key: str) -> Blueprint:
     corpus, name = _tokens(spec, key)
     return Blueprint(
-        shards.HELDOUT_VERSION, spec.recipe(shards.HeldoutShardRecipe, ("corpora", corpus, "heldout_shards")),
+        shards.HELDOUT_VERSION,
+        spec.recipe(shards.HeldoutShardRecipe, ("corpora", corpus, "heldout_shards")),
         [Key("heldout_documents", corpus), Key("training_documents", corpus), Key("vocabulary", name)],
         lambda inputs, recipe, draft, runtime: shards.shard_heldout(inputs[0], inputs[1], inputs[2], recipe, draft),
     )
@@ -169,7 +186,8 @@ def heldout_shards(spec: Spec, key: str) -> Blueprint:
 def mixtures(spec: Spec, run: str) -> Blueprint:
     tokens = spec.tokens_of(run)
     return Blueprint(
-        mixture.VERSION, spec.recipe(mixture.MixtureRecipe, ("runs", run, "mixture")),
+        mixture.VERSION,
+        spec.recipe(mixture.MixtureRecipe, ("runs", run, "mixture")),
         [Key("token_shards", tokens), Key("heldout_shards", tokens), Key("vocabulary", spec.vocabulary_of(run))],
         lambda inputs, recipe, draft, runtime: mixture.mix(inputs[0], inputs[1], inputs[2], recipe, draft),
         pinned=True,
@@ -185,9 +203,12 @@ def pretrained_model(spec: Spec, run: str) -> Blueprint:
     recipe = recipes.resolve(asked)
     declared = numerics(recipe.compile)
     return Blueprint(
-        pretrain.PRETRAIN_VERSION, recipe, [Key("mixture", run)],
+        pretrain.PRETRAIN_VERSION,
+        recipe,
+        [Key("mixture", run)],
         lambda inputs, recipe, draft, runtime: pretrain.pretrain(
-            inputs[0], recipe, draft, numerics=declared, launch=runtime.launch, scratch=runtime.scratch),
+            inputs[0], recipe, draft, numerics=declared, launch=runtime.launch, scratch=runtime.scratch
+        ),
         numerics=declared,
     )
 
@@ -207,7 +228,9 @@ def finetuning_shards(spec: Spec, name: str) -> Blueprint:
         finetune_data.FINETUNE_DATA_VERSION,
         spec.recipe(recipes.FinetuneDataRecipe, ("finetunes", name, "data"), task=said.task),
         [Key("mixture", said.base)],
-        lambda inputs, recipe, draft, runtime: finetune_data.make_finetuning_shards(*inputs, recipe, draft),
+        lambda inputs, recipe, draft, runtime: finetune_data.make_finetuning_shards(
+            inputs[0], inputs[1], inputs[2], recipe, draft
+        ),
         through=through,
     )
 
@@ -218,9 +241,12 @@ def finetuned_model(spec: Spec, name: str) -> Blueprint:
     recipe = recipes.resolve(spec.recipe(recipes.FinetuneRecipe, ("finetunes", name, "training"), **defaults))
     declared = numerics(recipe.compile)
     return Blueprint(
-        finetune.FINETUNE_VERSION, recipe, [Key("pretrained_model", said.base), Key("finetuning_shards", name)],
+        finetune.FINETUNE_VERSION,
+        recipe,
+        [Key("pretrained_model", said.base), Key("finetuning_shards", name)],
         lambda inputs, recipe, draft, runtime: finetune.finetune(
-            inputs[0], inputs[1], recipe, draft, numerics=declared, launch=runtime.launch, scratch=runtime.scratch),
+            inputs[0], inputs[1], recipe, draft, numerics=declared, launch=runtime.launch, scratch=runtime.scratch
+        ),
         numerics=declared,
     )
 
@@ -233,10 +259,12 @@ def benchmark_prompts(spec: Spec, suite: str) -> Blueprint:
     files = [spec.path.parent / said.path] if said.path else []
     fixed: dict[str, Any] = {"tasks": [], "files_digest": suites.files_digest(files)} if files else {}
     return Blueprint(
-        suites.PROMPTS_VERSION, spec.recipe(suites.SuiteRecipe, ("suites", suite, "recipe"), **fixed),
+        suites.PROMPTS_VERSION,
+        spec.recipe(suites.SuiteRecipe, ("suites", suite, "recipe"), **fixed),
         [Key("heldout_documents", said.corpus)] if said.corpus else [],
         lambda inputs, recipe, draft, runtime: suites.make_prompts(
-            inputs[0] if inputs else None, recipe, draft, files=files),
+            inputs[0] if inputs else None, recipe, draft, files=files
+        ),
         pinned=True,
     )
 
@@ -254,18 +282,23 @@ def benchmark_samples(spec: Spec, name: str) -> Blueprint:
     recipe = spec.recipe(harness.EvalRecipe, ("evaluation",))
     is_run = name in spec.document.runs
     return Blueprint(
-        harness.SAMPLES_VERSION, recipe,
+        harness.SAMPLES_VERSION,
+        recipe,
         [_checkpoint(spec, name), *(Key("benchmark_prompts", suite) for suite in _suites(spec, name))],
         lambda inputs, recipe, draft, runtime: (
-            harness.run_suite(inputs[0], inputs[1:], recipe, draft) if is_run
-            else harness.finetune_samples(inputs[0], recipe, draft)),
+            harness.run_suite(inputs[0], inputs[1:], recipe, draft)
+            if is_run
+            else harness.finetune_samples(inputs[0], recipe, draft)
+        ),
         numerics=numerics(),
     )
 
 
 def benchmark_scores(spec: Spec, name: str) -> Blueprint:
     return Blueprint(
-        scores.SCORES_VERSION, scores.ScoreRecipe(), [Key("benchmark_samples", name)],
+        scores.SCORES_VERSION,
+        scores.ScoreRecipe(),
+        [Key("benchmark_samples", name)],
         lambda inputs, recipe, draft, runtime: scores.score(inputs[0], recipe, draft),
     )
 
@@ -289,8 +322,15 @@ def champion(spec: Spec, run: str) -> Blueprint:
         candidate, checkpoint, incumbent, theirs = _parties(inputs)
         return gate.champion(candidate, incumbent, checkpoint, recipe, draft, incumbent_scores=theirs)
 
-    return Blueprint(gate.CHAMPION_VERSION, spec.recipe(gate.GateRecipe, ("gate",)), needs, make,
-                     through=through, settled=settled, under=CHAMPION)
+    return Blueprint(
+        gate.CHAMPION_VERSION,
+        spec.recipe(gate.GateRecipe, ("gate",)),
+        needs,
+        make,
+        through=through,
+        settled=settled,
+        under=CHAMPION,
+    )
 
 
 def _incumbent(store: Store) -> list[Artifact]:
@@ -317,14 +357,18 @@ def judged(spec: Spec, store: Store, run: str) -> gate.Verdict:
 
 def model_card(spec: Spec, name: str) -> Blueprint:
     return Blueprint(
-        card.CARD_VERSION, card.CardRecipe(), [_checkpoint(spec, name), Key("benchmark_scores", name)],
+        card.CARD_VERSION,
+        card.CardRecipe(),
+        [_checkpoint(spec, name), Key("benchmark_scores", name)],
         lambda inputs, recipe, draft, runtime: card.model_card(inputs[0], inputs[1], recipe, draft),
     )
 
 
 def audit_bundle(spec: Spec, name: str) -> Blueprint:
     return Blueprint(
-        bundle.BUNDLE_VERSION, bundle.BundleRecipe(), [_checkpoint(spec, name)],
+        bundle.BUNDLE_VERSION,
+        bundle.BundleRecipe(),
+        [_checkpoint(spec, name)],
         lambda inputs, recipe, draft, runtime: bundle.audit_bundle(inputs[0], recipe, draft),
     )
 

@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from assets.blueprint import BLUEPRINTS, Blueprint, Runtime
+from pipelines.provenance.artifact import Artifact
 from pipelines.provenance.manifest import Key
 from pipelines.provenance.memo import Built, build
 from pipelines.provenance.recipe import Recipe
@@ -40,12 +41,20 @@ def build_key(
     inputs = blueprint.open(store)
     runtime = Runtime(store.scratch, launch)
     return build(
-        store, key, blueprint.version, recipe, inputs, lambda draft: blueprint.make(inputs, recipe, draft, runtime),
-        numerics=blueprint.numerics, circumstance=circumstance, force=force, waiting=waiting,
+        store,
+        key,
+        blueprint.version,
+        recipe,
+        inputs,
+        lambda draft: blueprint.make(inputs, recipe, draft, runtime),
+        numerics=blueprint.numerics,
+        circumstance=circumstance,
+        force=force,
+        waiting=waiting,
     )
 
 
-def standing(store: Store, key: Key, blueprint: Blueprint, recipe: Recipe):
+def standing(store: Store, key: Key, blueprint: Blueprint, recipe: Recipe) -> Artifact | None:
     """The published artifact, where it is pinned to what it was made from or a decision that has been taken."""
     published = store.get(key)
     if published is None:
@@ -63,5 +72,7 @@ def overridden(recipe: Recipe, overrides: dict[str, Any]) -> Recipe:
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(step) for step in first["loc"])
-        raise SpecError(f"recipe field {name}: {first['msg']}, found {first['input']!r}. Fields: "
-                        f"{', '.join(type(recipe).model_fields)}.") from None
+        raise SpecError(
+            f"recipe field {name}: {first['msg']}, found {first['input']!r}. Fields: "
+            f"{', '.join(type(recipe).model_fields)}."
+        ) from None

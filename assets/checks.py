@@ -17,7 +17,7 @@ Verdict = tuple[bool, dict[str, Any]]
 
 
 def conserved(artifact: Artifact) -> Verdict:
-    """seen == kept + held_out + dropped + merged + quarantined, recounted from the fates of every part."""
+    """Books balance: seen == kept + held_out + dropped + merged + quarantined, recounted from the fates of every part."""
     total: dict[str, int] = {}
     for part in artifact.parts():
         counts = counted(read_batches(part.local(FILE)))
@@ -28,8 +28,12 @@ def conserved(artifact: Artifact) -> Verdict:
 
 def exact_duplicates(artifact: Artifact) -> Verdict:
     """No two documents with the same text."""
-    hashes = [row for part in artifact.parts() for batch in read_batches(part.local("documents.arrow"), ["sha256_out"])
-              for row in batch["sha256_out"].to_pylist()]
+    hashes = [
+        row
+        for part in artifact.parts()
+        for batch in read_batches(part.local("documents.arrow"), ["sha256_out"])
+        for row in batch["sha256_out"].to_pylist()
+    ]
     return len(set(hashes)) == len(hashes), {"docs": len(hashes), "exact_duplicates": len(hashes) - len(set(hashes))}
 
 
@@ -38,7 +42,13 @@ def round_trip(artifact: Artifact) -> Verdict:
     from tokenizers import Tokenizer
 
     tokenizer = Tokenizer.from_file(str(artifact.local("tokenizer.json")))
-    texts = ["plain words", " leading and trailing  ", "tabs\tand\nnew lines\r\n", "naïve café ﬁ 你好 🙂 \u200b", "\x00\x7f"]
+    texts = [
+        "plain words",
+        " leading and trailing  ",
+        "tabs\tand\nnew lines\r\n",
+        "naïve café ﬁ 你好 🙂 \u200b",
+        "\x00\x7f",
+    ]
     texts += [text for document in artifact.inputs("training_documents") for text in _some_texts(document, 200)]
     broken = [t for t in texts if tokenizer.decode(tokenizer.encode(t).ids, skip_special_tokens=False) != t]
     return not broken, {"texts": len(texts), "changed": len(broken)}
@@ -46,8 +56,13 @@ def round_trip(artifact: Artifact) -> Verdict:
 
 def totals(artifact: Artifact) -> Verdict:
     """Documents and tokens in the shards are those of the manifest, and the documents are the training documents."""
-    docs = sum(batch.num_rows for part in artifact.parts() for name in part.names(".arrow") if name.startswith("shard-")
-               for batch in read_batches(part.local(name), ["doc_id"]))
+    docs = sum(
+        batch.num_rows
+        for part in artifact.parts()
+        for name in part.names(".arrow")
+        if name.startswith("shard-")
+        for batch in read_batches(part.local(name), ["doc_id"])
+    )
     counted_tokens = sum(_tokens(part) for part in artifact.parts())
     wanted = artifact.input("training_documents").counts["kept"]
     found = {"docs": docs, "tokens": counted_tokens, "training_documents": wanted}
@@ -68,8 +83,12 @@ def better_than_unigrams(artifact: Artifact) -> Verdict:
 
 
 def _tokens(part: Artifact) -> int:
-    return sum(int(batch["tokens"].combine_chunks().values.__len__()) for name in part.names(".arrow")
-               if name.startswith("shard-") for batch in read_batches(part.local(name), ["tokens"]))
+    return sum(
+        int(batch["tokens"].combine_chunks().values.__len__())
+        for name in part.names(".arrow")
+        if name.startswith("shard-")
+        for batch in read_batches(part.local(name), ["tokens"])
+    )
 
 
 def _some_texts(documents: Artifact, most: int) -> Iterator[str]:
@@ -78,13 +97,22 @@ def _some_texts(documents: Artifact, most: int) -> Iterator[str]:
         yield from table["text"].slice(0, max(1, most // max(1, len(documents.parts())))).to_pylist()
 
 
-def _check(asset: dg.AssetsDefinition, partitions: dg.PartitionsDefinition, rule: Callable[[Artifact], Verdict],
-           blocking: bool = True) -> dg.AssetChecksDefinition:
+def _check(
+    asset: dg.AssetsDefinition,
+    partitions: dg.PartitionsDefinition,
+    rule: Callable[[Artifact], Verdict],
+    blocking: bool = True,
+) -> dg.AssetChecksDefinition:
     """An asset check of one rule, judged partition by partition."""
     asset_name = asset.key.path[-1]
 
-    @dg.asset_check(asset=asset, name=rule.__name__, blocking=blocking, partitions_def=partitions,
-                    description=(rule.__doc__ or "").strip())
+    @dg.asset_check(
+        asset=asset,
+        name=rule.__name__,
+        blocking=blocking,
+        partitions_def=partitions,
+        description=(rule.__doc__ or "").strip(),
+    )
     def check(context: dg.AssetCheckExecutionContext, workspace: Workspace) -> dg.AssetCheckResult:
         artifact = workspace.open_store().open(asset_name, context.op_execution_context.partition_key)
         passed, found = rule(artifact)
@@ -93,8 +121,13 @@ def _check(asset: dg.AssetsDefinition, partitions: dg.PartitionsDefinition, rule
     return check
 
 
-@dg.asset_check(asset=benchmarks.benchmark_scores, name="gate", blocking=False, partitions_def=CHECKPOINTS,
-                description="Would the gate promote this checkpoint? (The champion asks again, on its own.)")
+@dg.asset_check(
+    asset=benchmarks.benchmark_scores,
+    name="gate",
+    blocking=False,
+    partitions_def=CHECKPOINTS,
+    description="Would the gate promote this checkpoint? (The champion asks again, on its own.)",
+)
 def gate(context: dg.AssetCheckExecutionContext, workspace: Workspace) -> dg.AssetCheckResult:
     from assets.blueprint import judged
 
@@ -103,10 +136,11 @@ def gate(context: dg.AssetCheckExecutionContext, workspace: Workspace) -> dg.Ass
     if name not in spec.document.runs:
         return dg.AssetCheckResult(passed=True, metadata={"verdict": "a fine-tune: no candidate for champion"})
     verdict = judged(spec, store, name)
-    return dg.AssetCheckResult(passed=verdict.verdict == "PROMOTE",
-                               severity=dg.AssetCheckSeverity.WARN,
-                               metadata={"verdict": verdict.verdict, "reasons": "; ".join(verdict.reasons),
-                                         "checkpoint": verdict.checkpoint})
+    return dg.AssetCheckResult(
+        passed=verdict.verdict == "PROMOTE",
+        severity=dg.AssetCheckSeverity.WARN,
+        metadata={"verdict": verdict.verdict, "reasons": "; ".join(verdict.reasons), "checkpoint": verdict.checkpoint},
+    )
 
 
 CHECKS = [

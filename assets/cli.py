@@ -27,7 +27,10 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 console = Console()
 errors = Console(stderr=True)
 app = typer.Typer(
-    name="stemma", no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="rich",
+    name="stemma",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
     help="Raw text to evaluated language models as one graph, with the documents behind every weight.",
     epilog="Begin with: stemma run · stemma ui · stemma audit step demo 120",
 )
@@ -36,10 +39,21 @@ source_app = typer.Typer(no_args_is_help=True, help="Sources in stemma.toml: add
 app.add_typer(audit_app, name="audit")
 app.add_typer(source_app, name="source")
 
-StoreOption = Annotated[str, typer.Option("--store", envvar="STEMMA_STORE", metavar="URL",
-                                          help="Directory or URL of the store [default: .stemma in the checkout]")]
-SpecOption = Annotated[str, typer.Option("--spec", envvar="STEMMA_SPEC", metavar="FILE",
-                                         help="The spec [default: stemma.toml in the checkout]")]
+StoreOption = Annotated[
+    str,
+    typer.Option(
+        "--store",
+        envvar="STEMMA_STORE",
+        metavar="URL",
+        help="Directory or URL of the store [default: .stemma in the checkout]",
+    ),
+]
+SpecOption = Annotated[
+    str,
+    typer.Option(
+        "--spec", envvar="STEMMA_SPEC", metavar="FILE", help="The spec [default: stemma.toml in the checkout]"
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document instead of tables.")]
 
 

@@ -16,7 +16,9 @@ from pipelines.provenance.manifest import Key
 from pipelines.provenance.store import Store
 from pipelines.provenance.trace import Fate, Read, Tracer, fates, find_documents
 
-RunArgument = Annotated[str, typer.Argument(metavar="CHECKPOINT", help="Name of a run or fine-tune, or a .safetensors file")]
+RunArgument = Annotated[
+    str, typer.Argument(metavar="CHECKPOINT", help="Name of a run or fine-tune, or a .safetensors file")
+]
 
 
 @audit_app.command("checkpoint")
@@ -27,30 +29,51 @@ def audit_checkpoint(name: RunArgument = "demo", json: JsonOption = False, store
     family = list(ancestors(found))
     sources = _sources(found)
     if json:
-        show_json({"checkpoint": _named(found), "facts": found.facts, "numerics": found.manifest.numerics,
-                   "sources": sources, "lineage": [_named(a) for a in family]})
+        show_json(
+            {
+                "checkpoint": _named(found),
+                "facts": found.facts,
+                "numerics": found.manifest.numerics,
+                "sources": sources,
+                "lineage": [_named(a) for a in family],
+            }
+        )
         return
     console.print(f"[bold]{found.key}[/] manifest {found.digest}\ncontent {found.content}", highlight=False)
     facts = [[name, str(value)] for name, value in found.facts.items() if not isinstance(value, (dict, list))]
     console.print(table("facts", "fact", "value", rows=facts))
     if sources:
         rows = [[s["part"], s["licence"], s["docs"], s["tokens"], s["slots"], f"{s['epochs']:.2f}"] for s in sources]
-        console.print(table("what it read", "source", "licence", "#docs", "#tokens", "#sequences", "#epochs", rows=rows))
+        console.print(
+            table("what it read", "source", "licence", "#docs", "#tokens", "#sequences", "#epochs", rows=rows)
+        )
         by_licence: Counter[str] = Counter()
         for source in sources:
             by_licence[source["licence"]] += source["slots"]
         total = sum(by_licence.values()) or 1
-        console.print(table("by licence", "licence", "#sequences", "#share", rows=[
-            [licence, number, f"{number / total:.1%}"] for licence, number in by_licence.most_common()]))
-    whole = [[a.key.asset, a.key.partition, a.digest[:16], a.manifest.version, len(a.manifest.parts)] for a in family
-             if not a.key.part]
+        console.print(
+            table(
+                "by licence",
+                "licence",
+                "#sequences",
+                "#share",
+                rows=[[licence, number, f"{number / total:.1%}"] for licence, number in by_licence.most_common()],
+            )
+        )
+    whole = [
+        [a.key.asset, a.key.partition, a.digest[:16], a.manifest.version, len(a.manifest.parts)]
+        for a in family
+        if not a.key.part
+    ]
     console.print(table("lineage", "asset", "partition", "manifest", "version", "#parts", rows=whole))
 
 
 @audit_app.command("step")
 def audit_step(
-    name: RunArgument, step: Annotated[int, typer.Argument(min=1, help="Step of the run, from 1")],
-    json: JsonOption = False, store: StoreOption = "",
+    name: RunArgument,
+    step: Annotated[int, typer.Argument(min=1, help="Step of the run, from 1")],
+    json: JsonOption = False,
+    store: StoreOption = "",
 ) -> None:
     """The documents that one training step read, with distribution, version, file, line and licence."""
     tracer = Tracer(_checkpoint(open_store(store), name))
@@ -58,28 +81,54 @@ def audit_step(
     about = tracer.described([read.doc_id for read in reads])
     rows = [_document_row(read, about[read.doc_id]) for read in reads]
     if json:
-        show_json({"checkpoint": _named(tracer.checkpoint), "step": step, "slots": len({r.slot for r in reads}),
-                   "documents": rows})
+        show_json(
+            {
+                "checkpoint": _named(tracer.checkpoint),
+                "step": step,
+                "slots": len({r.slot for r in reads}),
+                "documents": rows,
+            }
+        )
         return
     num_tokens = tracer.plan.sequence_length * tracer.plan.batch_size(step)
-    console.print(f"[bold]{tracer.checkpoint.key}[/] step {step} of {tracer.plan.num_steps}: "
-                  f"{tracer.plan.batch_size(step)} sequences, {num_tokens:,} targets, "
-                  f"{len({r.doc_id for r in reads})} documents", highlight=False)
-    console.print(table("documents", "#slot", "document", "source", "file", "#line", "licence", "#tokens", rows=[
-        [r["slot"], r["doc_id"][:12], r["source"], r["file"], r["line"], r["licence"], r["tokens"]] for r in rows]))
+    console.print(
+        f"[bold]{tracer.checkpoint.key}[/] step {step} of {tracer.plan.num_steps}: "
+        f"{tracer.plan.batch_size(step)} sequences, {num_tokens:,} targets, "
+        f"{len({r.doc_id for r in reads})} documents",
+        highlight=False,
+    )
+    console.print(
+        table(
+            "documents",
+            "#slot",
+            "document",
+            "source",
+            "file",
+            "#line",
+            "licence",
+            "#tokens",
+            rows=[
+                [r["slot"], r["doc_id"][:12], r["source"], r["file"], r["line"], r["licence"], r["tokens"]]
+                for r in rows
+            ],
+        )
+    )
 
 
 @audit_app.command("document")
 def audit_document(
     document: Annotated[str, typer.Argument(help="Id, uri, or text: whole, or a passage of at least eight words")],
-    json: JsonOption = False, store: StoreOption = "",
+    json: JsonOption = False,
+    store: StoreOption = "",
 ) -> None:
     """The whole fate of a document: where it came from, what every stage did, which steps of which models read it."""
     the_store = open_store(store)
     found = dict(find_documents(the_store, document))
     if not found:
-        raise ValueError(f"no document {document[:60]!r} in {the_store.url}. Give an id of 32 hexadecimal digits, a "
-                         "uri, or a passage of at least eight words as it stands in the text.")
+        raise ValueError(
+            f"no document {document[:60]!r} in {the_store.url}. Give an id of 32 hexadecimal digits, a "
+            "uri, or a passage of at least eight words as it stands in the text."
+        )
     answers = [_answer(the_store, doc_id, artifact) for doc_id, artifact in found.items()]
     if json:
         show_json(answers)
@@ -96,17 +145,35 @@ def audit_verify(json: JsonOption = False, store: StoreOption = "") -> None:
     the_store = open_store(store)
     if not the_store.files.names("ledger"):
         raise ValueError(f"{the_store.url} holds no ledger: it is no store, or nothing has been made in it yet.")
-    with Progress(TextColumn("verifying"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), console=console,
-                  transient=True, disable=json or not console.is_terminal) as progress:
+    with Progress(
+        TextColumn("verifying"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        console=console,
+        transient=True,
+        disable=json or not console.is_terminal,
+    ) as progress:
         task = progress.add_task("", total=_evidence_bytes(the_store))
         report = verify_store(the_store, lambda num_bytes: progress.advance(task, num_bytes))
     if json:
-        show_json({"sound": report.sound, "artifacts": report.artifacts, "files": report.files,
-                   "bytes": report.num_bytes, "ledger_entries": report.ledger_entries, "problems": report.problems,
-                   "unfinished": report.unfinished})
+        show_json(
+            {
+                "sound": report.sound,
+                "artifacts": report.artifacts,
+                "files": report.files,
+                "bytes": report.num_bytes,
+                "ledger_entries": report.ledger_entries,
+                "problems": report.problems,
+                "unfinished": report.unfinished,
+            }
+        )
     else:
-        console.print(f"{report.artifacts:,} artifacts, {report.files:,} files, {report.num_bytes:,} bytes, "
-                      f"{report.ledger_entries:,} ledger entries", highlight=False)
+        console.print(
+            f"{report.artifacts:,} artifacts, {report.files:,} files, {report.num_bytes:,} bytes, "
+            f"{report.ledger_entries:,} ledger entries",
+            highlight=False,
+        )
         for prefix in report.unfinished:
             console.print(f"unfinished attempt (no evidence; `stemma gc` removes it): {prefix}", markup=False)
         for problem in report.problems:
@@ -134,8 +201,9 @@ def _identified(store: Store, path: Path) -> Artifact:
         for artifact in store.sealed(key):
             if any(f.blake3 == wanted for f in artifact.manifest.files):
                 return artifact
-    raise ValueError(f"{path}: no checkpoint in {store.url} has blake3 {wanted[:16]}…; it is from another store, or "
-                     "it was changed.")
+    raise ValueError(
+        f"{path}: no checkpoint in {store.url} has blake3 {wanted[:16]}…; it is from another store, or it was changed."
+    )
 
 
 def _sources(found: Artifact) -> list[dict[str, Any]]:
@@ -148,26 +216,48 @@ def _named(artifact: Artifact) -> dict[str, str]:
 
 
 def _document_row(read: Read, about: dict[str, Any]) -> dict[str, Any]:
-    return {"slot": read.slot, "doc_id": read.doc_id.hex(), "source": read.part, "uri": about["uri"],
-            "file": about["file"], "line": about["position"], "licence": about["licence"],
-            "first_token": read.start, "tokens": read.length}
+    return {
+        "slot": read.slot,
+        "doc_id": read.doc_id.hex(),
+        "source": read.part,
+        "uri": about["uri"],
+        "file": about["file"],
+        "line": about["position"],
+        "licence": about["licence"],
+        "first_token": read.start,
+        "tokens": read.length,
+    }
 
 
 def _answer(store: Store, doc_id: bytes, artifact: Artifact) -> dict[str, Any]:
     """Everything that the store knows of one document."""
-    published = [store.open(*key) for key in store.keys() if not key.part and key.asset in (
-        "training_documents", "clean_documents", "raw_documents")]
+    published = [
+        store.open(*key)
+        for key in store.keys()
+        if not key.part and key.asset in ("training_documents", "clean_documents", "raw_documents")
+    ]
     tree = sorted(published, key=lambda a: a.key.asset, reverse=True)  # training, raw, clean: trees come nearest first
     seen_by = []
     for key in store.keys():
         if key.asset == "pretrained_model" and not key.part:
             reads = Tracer(store.open(*key)).reads(doc_id)
-            seen_by.append({"checkpoint": key.partition, "reads": [
-                {"step": r.step, "slot": r.slot, "first_token": r.start, "tokens": r.length} for r in reads]})
+            seen_by.append(
+                {
+                    "checkpoint": key.partition,
+                    "reads": [
+                        {"step": r.step, "slot": r.slot, "first_token": r.start, "tokens": r.length} for r in reads
+                    ],
+                }
+            )
     source = _raw(artifact)
     row = next((r for a in (source, artifact) for r in _rows(a, doc_id)), {})
-    return {"doc_id": doc_id.hex(), "source": source.key.partition, **_plain(row),
-            "fates": [_plain(vars(f)) for f in _ordered(fates(tree, doc_id))], "read_by": seen_by}
+    return {
+        "doc_id": doc_id.hex(),
+        "source": source.key.partition,
+        **_plain(row),
+        "fates": [_plain(vars(f)) for f in _ordered(fates(tree, doc_id))],
+        "read_by": seen_by,
+    }
 
 
 def _raw(artifact: Artifact) -> Artifact:
@@ -181,8 +271,17 @@ def _rows(artifact: Artifact, doc_id: bytes) -> list[dict[str, Any]]:
     return table.filter(pc.equal(table["doc_id"], doc_id)).to_pylist()
 
 
-STAGES = ("raw_documents", "clean_documents", "unique_documents", "heldout_documents", "training_documents",
-          "token_shards", "heldout_shards")
+STAGES = (
+    "raw_documents",
+    "clean_documents",
+    "signatures",
+    "duplicate_clusters",
+    "unique_documents",
+    "heldout_documents",
+    "training_documents",
+    "token_shards",
+    "heldout_shards",
+)
 
 
 def _ordered(found: list[Fate]) -> list[Fate]:
@@ -195,15 +294,19 @@ def _plain(row: dict[str, Any]) -> dict[str, Any]:
 
 def _show_answer(answer: dict[str, Any]) -> None:
     console.print(f"\n[bold]{answer['doc_id']}[/] {answer.get('uri', '')}", highlight=False)
-    console.print(f"{answer['source']} · {answer.get('file', '')} line {answer.get('position', '?')} · "
-                  f"{answer.get('licence', '')} · {answer.get('num_bytes', 0):,} bytes", highlight=False)
+    console.print(
+        f"{answer['source']} · {answer.get('file', '')} line {answer.get('position', '?')} · "
+        f"{answer.get('licence', '')} · {answer.get('num_bytes', 0):,} bytes",
+        highlight=False,
+    )
     rows = [[f["stage"], f["fate"], _because(f)] for f in answer["fates"]]
     console.print(table("fate", "stage", "fate", "because", rows=rows))
     for model in answer["read_by"]:
         reads = model["reads"]
         steps = ", ".join(dict.fromkeys(str(r["step"]) for r in reads)) or "never"
-        console.print(f"read by [bold]{model['checkpoint']}[/] in {len(reads)} sequences, steps: {steps}",
-                      highlight=False)
+        console.print(
+            f"read by [bold]{model['checkpoint']}[/] in {len(reads)} sequences, steps: {steps}", highlight=False
+        )
 
 
 def _because(fate: dict[str, Any]) -> str:

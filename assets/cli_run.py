@@ -9,7 +9,7 @@ import threading
 import time
 from collections import Counter
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 import typer
 from rich.console import Console
@@ -34,11 +34,18 @@ from pipelines.spec import Spec, SpecError
 @app.command()
 def run(
     name: Annotated[str, typer.Argument(metavar="[RUN]", help="A run of stemma.toml [default: its default_run]")] = "",
-    select: Annotated[list[str] | None, typer.Option("--select", help="Only this asset and what it needs; "
-                                                     "may be repeated.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Compute the selected assets again (all of them without "
-                                        "--select), pinned ones included.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="List what would be built, and why; build nothing.")] = False,
+    select: Annotated[
+        list[str] | None, typer.Option("--select", help="Only this asset and what it needs; may be repeated.")
+    ] = None,
+    force: Annotated[
+        bool,
+        typer.Option(
+            "--force", help="Compute the selected assets again (all of them without --select), pinned ones included."
+        ),
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="List what would be built, and why; build nothing.")
+    ] = False,
     json: JsonOption = False,
     store: StoreOption = "",
     spec: SpecOption = "",
@@ -77,8 +84,9 @@ def _show_plan(steps: list[Any], as_json: bool) -> None:
     if as_json:
         show_json([{**step.key._asdict(), "state": step.state, "because": step.because} for step in steps])
         return
-    rows = [[step.key.asset, step.key.partition, step.state, step.because]
-            for step in steps if step.due or step.because]
+    rows = [
+        [step.key.asset, step.key.partition, step.state, step.because] for step in steps if step.due or step.because
+    ]
     if rows:
         console.print(table("would be built", "asset", "partition", "state", "because", rows=rows))
     console.print(f"{len(due)} of {len(steps)} steps would be built; nothing was.")
@@ -113,10 +121,16 @@ class Bars:
         self._tasks: dict[str, TaskID] = {}
         self._stop = threading.Event()
         self._running = ""
-        self._progress = Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
-                                  TimeElapsedColumn(), TextColumn("[dim]{task.fields[note]}"), console=shown)
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("[dim]{task.fields[note]}"),
+            console=shown,
+        )
 
-    def __enter__(self) -> Bars:
+    def __enter__(self) -> Self:
         if self._console.is_terminal:
             self._progress.start()
         self._watch = threading.Thread(target=self._follow_training, daemon=True)

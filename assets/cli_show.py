@@ -30,10 +30,17 @@ TEXTS = "texts.arrow"
 def show(
     asset: Annotated[str, typer.Argument(help="For example clean_documents, benchmark_samples, model_card")],
     partition: Annotated[str, typer.Argument(help="All partitions if left out")] = "",
-    dropped: Annotated[str, typer.Option("--dropped", metavar="REASON", help="Only documents that went for this "
-                                         "reason (its beginning suffices; 'any' for all)")] = "",
+    dropped: Annotated[
+        str,
+        typer.Option(
+            "--dropped",
+            metavar="REASON",
+            help="Only documents that went for this reason (its beginning suffices; 'any' for all)",
+        ),
+    ] = "",
     limit: Annotated[int, typer.Option("-n", min=1, help="How many documents or rows")] = 5,
-    json: JsonOption = False, store: StoreOption = "",
+    json: JsonOption = False,
+    store: StoreOption = "",
 ) -> None:
     """Read what an asset holds: texts that were kept or dropped, beside what was changed; rows of other tables."""
     the_store = open_store(store)
@@ -41,8 +48,10 @@ def show(
     if any(FATES_FILE in part.names() for part in artifacts[0].parts()):
         found = list(itertools.islice(_documents(artifacts, dropped), limit))
         if not found:
-            raise ValueError(f"{asset}: no document {f'dropped as {dropped!r}' if dropped else 'was kept'}. "
-                             f"There are: {', '.join(_reasons(artifacts)) or 'none that went'}.")
+            raise ValueError(
+                f"{asset}: no document {f'dropped as {dropped!r}' if dropped else 'was kept'}. "
+                f"There are: {', '.join(_reasons(artifacts)) or 'none that went'}."
+            )
         if json:
             show_json([{k: v.hex() if isinstance(v, bytes) else v for k, v in row.items()} for row in found])
         else:
@@ -55,7 +64,9 @@ def show(
 @app.command()
 def status(
     run: Annotated[str, typer.Argument(metavar="[RUN]", help="Only what this run stands on")] = "",
-    json: JsonOption = False, store: StoreOption = "", spec: SpecOption = "",
+    json: JsonOption = False,
+    store: StoreOption = "",
+    spec: SpecOption = "",
 ) -> None:
     """Per partition: fresh, pinned, stale and because of what, or not made; and where a recipe departs from the spec."""
     from assets.planner import Planner
@@ -65,15 +76,28 @@ def status(
     steps = {}
     for name in [run] if run else the_spec.document.runs:
         steps.update({step.key: step for step in planner.steps(name)})
-    rows = [{**key._asdict(), "state": step.state, "because": step.because, "digest": _digest(the_store, key)}
-            for key, step in steps.items()]
+    rows = [
+        {**key._asdict(), "state": step.state, "because": step.because, "digest": _digest(the_store, key)}
+        for key, step in steps.items()
+    ]
     if json:
         show_json(rows)
         return
     colour = {"fresh": "green", "pinned": "cyan", "stale": "yellow", "missing": "dim"}
-    console.print(table("status", "asset", "partition", "state", "because", "content", rows=[
-        [r["asset"], r["partition"], f"[{colour[r['state']]}]{r['state']}[/]", r["because"], r["digest"][:12]]
-        for r in rows]))
+    console.print(
+        table(
+            "status",
+            "asset",
+            "partition",
+            "state",
+            "because",
+            "content",
+            rows=[
+                [r["asset"], r["partition"], f"[{colour[r['state']]}]{r['state']}[/]", r["because"], r["digest"][:12]]
+                for r in rows
+            ],
+        )
+    )
 
 
 @app.command()
@@ -85,7 +109,8 @@ def generate(
     top_k: Annotated[int, typer.Option(min=0, help="Only the k likeliest tokens; 0: all")] = 50,
     top_p: Annotated[float, typer.Option(min=0.0, max=1.0, help="Only the likeliest tokens of this mass")] = 0.95,
     seed: Annotated[int, typer.Option(help="Same seed, same text")] = 0,
-    store: StoreOption = "", spec: SpecOption = "",
+    store: StoreOption = "",
+    spec: SpecOption = "",
 ) -> None:
     """Let a checkpoint write, token by token."""
     from training.generate import Generator
@@ -102,7 +127,8 @@ def generate(
 def export(
     run: Annotated[str, typer.Argument(help="Run or fine-tune")],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="New or empty directory")],
-    json: JsonOption = False, store: StoreOption = "",
+    json: JsonOption = False,
+    store: StoreOption = "",
 ) -> None:
     """Write a directory that transformers loads (AutoModelForCausalLM, AutoTokenizer), and check it by loading it."""
     from training.export import export as export_checkpoint
@@ -113,8 +139,10 @@ def export(
     if json:
         show_json({"path": str(out), **facts})
     else:
-        console.print(f"{out}: reloaded in transformers, largest logit difference "
-                      f"{facts['max_logit_difference']:.1e}", highlight=False)
+        console.print(
+            f"{out}: reloaded in transformers, largest logit difference {facts['max_logit_difference']:.1e}",
+            highlight=False,
+        )
 
 
 def _published(store: Store, asset: str, partition: str) -> list[Artifact]:
@@ -122,7 +150,9 @@ def _published(store: Store, asset: str, partition: str) -> list[Artifact]:
     if not keys:
         there = sorted({k.asset for k in store.keys()})
         partitions = [k.partition for k in store.keys() if k.asset == asset]
-        hint = f"its partitions are {', '.join(partitions)}" if partitions else f"there are {', '.join(there) or 'none'}"
+        hint = (
+            f"its partitions are {', '.join(partitions)}" if partitions else f"there are {', '.join(there) or 'none'}"
+        )
         raise ValueError(f"{asset} {partition} is not in {store.url}; {hint}.")
     return [store.open(*key) for key in keys]
 
@@ -153,11 +183,18 @@ def _with_texts(part: Artifact, rows: list[dict[str, Any]]) -> Iterator[dict[str
     ids = [row["doc_id"] for row in rows]
     after = _texts([part], ids)
     before = _texts([source for i in part.inputs() for source in i.parts()], ids)
-    survivors = _texts([source for i in part.inputs() for source in _relatives(i)],
-                       [row["survivor"] for row in rows if row["survivor"]])
+    survivors = _texts(
+        [source for i in part.inputs() for source in _relatives(i)],
+        [row["survivor"] for row in rows if row["survivor"]],
+    )
     for row in rows:
-        yield {**row, "partition": part.key.part or part.key.partition, "before": before.get(row["doc_id"]),
-               "after": after.get(row["doc_id"]), "survivor_text": survivors.get(row["survivor"])}
+        yield {
+            **row,
+            "partition": part.key.part or part.key.partition,
+            "before": before.get(row["doc_id"]),
+            "after": after.get(row["doc_id"]),
+            "survivor_text": survivors.get(row["survivor"]),
+        }
 
 
 def _relatives(artifact: Artifact) -> list[Artifact]:
@@ -208,11 +245,22 @@ def _shortened(text: str | None, most: int = 1200) -> str:
 def _show_other(artifact: Artifact, limit: int, as_json: bool) -> None:
     """Facts, readable files and the first rows of the tables of an artifact without documents."""
     part = artifact.parts()[0]
-    tables = {name: _rows(part.local(name), limit) for name in part.names() if name.endswith((".arrow", ".parquet"))
-              and not name.startswith("shard-")}
+    tables = {
+        name: _rows(part.local(name), limit)
+        for name in part.names()
+        if name.endswith((".arrow", ".parquet")) and not name.startswith("shard-")
+    }
     if as_json:
-        show_json({**artifact.key._asdict(), "digest": artifact.digest, "counts": artifact.counts,
-                   "facts": artifact.facts, "files": artifact.names(), "rows": tables})
+        show_json(
+            {
+                **artifact.key._asdict(),
+                "digest": artifact.digest,
+                "counts": artifact.counts,
+                "facts": artifact.facts,
+                "files": artifact.names(),
+                "rows": tables,
+            }
+        )
         return
     console.print(f"[bold]{artifact.key}[/] {artifact.digest}", highlight=False)
     for name in part.names(".md"):

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from assets.cli import JsonOption, SpecOption, StoreOption, console, load_spec, open_store, show_json, \
-    source_app, table
+from assets.cli import JsonOption, SpecOption, StoreOption, console, load_spec, open_store, show_json, source_app, table
 from pipelines.provenance.manifest import Key, checked_partition
 from pipelines.spec import Spec, SpecError, add_source
 
@@ -24,13 +23,20 @@ if TYPE_CHECKING:
 def source_add(
     name: Annotated[str, typer.Argument(help="NAME or NAME/SNAPSHOT, for example notes/2026-11")],
     path: Annotated[Path, typer.Argument(help="File or directory: .jsonl (.gz, .zst), .parquet, .txt, .md")],
-    license: Annotated[str, typer.Option("--license", metavar="SPDX", help="SPDX expression, for example CC-BY-4.0; "  # noqa: A002
-                                         "left out: as the data state it")] = "",
+    licence: Annotated[
+        str,
+        typer.Option(
+            "--license",
+            metavar="SPDX",
+            help="SPDX expression, for example CC-BY-4.0; left out: as the data state it",
+        ),
+    ] = "",
     corpus: Annotated[str, typer.Option("--corpus", help="Corpus (and run) that it joins; made if missing")] = "mine",
     reader: Annotated[str, typer.Option("--reader", help="jsonl, parquet or text [default: by the file names]")] = "",
     text_field: Annotated[str, typer.Option("--text-field", help="Field or column that holds the text")] = "text",
     id_field: Annotated[str, typer.Option("--id-field", help="Field or column that names the record")] = "",
-    json: JsonOption = False, spec: SpecOption = "",
+    json: JsonOption = False,
+    spec: SpecOption = "",
 ) -> None:
     """Write a source, its corpus and a run of the same name with the demo's recipes into stemma.toml.
 
@@ -44,13 +50,17 @@ def source_add(
         raise SpecError(f"{path} does not exist.")
     reader = reader or _guessed(path)
     source, _, snapshot = key.rpartition("/")
-    fields = {"text_field": text_field, "id_field": id_field, "license": license}
+    fields = {"text_field": text_field, "id_field": id_field, "license": licence}
     try:
         recipe = IngestRecipe(reader=reader, source=source, snapshot=snapshot, **fields)  # type: ignore[arg-type]
     except ValueError as error:
         raise SpecError(f"--reader {reader}: {error}") from None
     first = _sample(recipe, path)
-    written = {"reader": reader, "path": _written(path, the_spec.path), **{k: v for k, v in fields.items() if v}}
+    written: dict[str, str | int] = {
+        "reader": reader,
+        "path": _written(path, the_spec.path),
+        **{k: v for k, v in fields.items() if v},
+    }
     if text_field == "text":
         written.pop("text_field")
     if reader == "text":
@@ -78,16 +88,39 @@ def source_list(json: JsonOption = False, store: StoreOption = "", spec: SpecOpt
     rows = []
     for key in the_spec.all_sources():
         source, raw = the_spec.source(key), the_store.get(Key("raw_documents", key))
-        rows.append({"source": key, "reader": source.reader, "path": source.path,
-                     "license": source.license or (raw.facts.get("license", "") if raw else ""),
-                     "corpora": [corpus for corpus, keys in selected.items() if key in keys],
-                     "documents": raw.counts["kept"] if raw else None})
+        rows.append(
+            {
+                "source": key,
+                "reader": source.reader,
+                "path": source.path,
+                "license": source.license or (raw.facts.get("license", "") if raw else ""),
+                "corpora": [corpus for corpus, keys in selected.items() if key in keys],
+                "documents": raw.counts["kept"] if raw else None,
+            }
+        )
     if json:
         show_json(rows)
         return
-    console.print(table("sources", "source", "reader", "licence", "corpora", "#documents", rows=[
-        [r["source"], r["reader"], r["license"], ", ".join(r["corpora"]),
-         "not taken in" if r["documents"] is None else r["documents"]] for r in rows]))
+    console.print(
+        table(
+            "sources",
+            "source",
+            "reader",
+            "licence",
+            "corpora",
+            "#documents",
+            rows=[
+                [
+                    r["source"],
+                    r["reader"],
+                    r["license"],
+                    ", ".join(r["corpora"]),
+                    "not taken in" if r["documents"] is None else r["documents"],
+                ]
+                for r in rows
+            ],
+        )
+    )
 
 
 def _sample(recipe: IngestRecipe, path: Path) -> list[str]:
@@ -106,8 +139,10 @@ def _sample(recipe: IngestRecipe, path: Path) -> list[str]:
     texts = [record.text for record in first if not record.problem and record.text.strip()]
     if not texts:
         problem = next((record.problem for record in first if record.problem), "there is no record")
-        raise SpecError(f"{path}: none of the first {len(first)} records has a text ({problem}). "
-                        "Name the field with --text-field, or the format with --reader.")
+        raise SpecError(
+            f"{path}: none of the first {len(first)} records has a text ({problem}). "
+            "Name the field with --text-field, or the format with --reader."
+        )
     return texts[:3]
 
 
@@ -121,8 +156,10 @@ def _guessed(path: Path) -> str:
         if any(name.lower().endswith(endings) for name in names):
             return reader
     known = ", ".join(s for suffixes in SUFFIXES.values() for s in suffixes)
-    raise SpecError(f"{path}: no file with a suffix that is known ({known}; also .gz, .zst). Name the reader with "
-                    "--reader jsonl, parquet or text.")
+    raise SpecError(
+        f"{path}: no file with a suffix that is known ({known}; also .gz, .zst). Name the reader with "
+        "--reader jsonl, parquet or text."
+    )
 
 
 def _written(path: Path, spec: Path) -> str:

@@ -11,8 +11,14 @@ GROUP, OWNERS = "corpus", ["team:data"]
 ALL_SOURCES = dg.AllPartitionMapping()
 
 
-@dg.asset(group_name=GROUP, owners=OWNERS, kinds={"arrow"}, partitions_def=SOURCES, code_version=sources.INGEST_VERSION,
-          config_schema=form(sources.IngestRecipe))
+@dg.asset(
+    group_name=GROUP,
+    owners=OWNERS,
+    kinds={"arrow"},
+    partitions_def=SOURCES,
+    code_version=sources.INGEST_VERSION,
+    config_schema=form(sources.IngestRecipe),
+)
 def raw_documents(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.MaterializeResult:
     """Every record of a source as it was found, with its file, line, licence and a stable id.
 
@@ -21,8 +27,15 @@ def raw_documents(context: dg.AssetExecutionContext, workspace: Workspace) -> dg
     return workspace.materialize(context)
 
 
-@dg.asset(group_name=GROUP, owners=OWNERS, kinds={"arrow", "polars"}, partitions_def=SOURCES, deps=[raw_documents],
-          code_version=clean.CLEAN_VERSION, config_schema=form(clean.CleanRecipe))
+@dg.asset(
+    group_name=GROUP,
+    owners=OWNERS,
+    kinds={"arrow", "polars"},
+    partitions_def=SOURCES,
+    deps=[raw_documents],
+    code_version=clean.CLEAN_VERSION,
+    config_schema=form(clean.CleanRecipe),
+)
 def clean_documents(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.MaterializeResult:
     """Documents in normal form that are in the language asked for, pass the quality rules and carry no addresses.
 
@@ -31,17 +44,32 @@ def clean_documents(context: dg.AssetExecutionContext, workspace: Workspace) -> 
     return workspace.materialize(context)
 
 
-@dg.asset(group_name=GROUP, owners=OWNERS, kinds={"arrow", "numba"}, partitions_def=SOURCES, deps=[clean_documents],
-          code_version=minhash.VERSION, config_schema=form(minhash.SignatureRecipe))
+@dg.asset(
+    group_name=GROUP,
+    owners=OWNERS,
+    kinds={"arrow", "numba"},
+    partitions_def=SOURCES,
+    deps=[clean_documents],
+    code_version=minhash.VERSION,
+    config_schema=form(minhash.SignatureRecipe),
+)
 def signatures(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.MaterializeResult:
     """MinHash signature and shingle hashes of every clean document, by which near-duplicates are found."""
     return workspace.materialize(context)
 
 
-@dg.asset(group_name=GROUP, owners=OWNERS, kinds={"arrow"}, partitions_def=CORPORA, code_version=dedup.VERSION,
-          deps=[dg.AssetDep(clean_documents, partition_mapping=ALL_SOURCES),
-                dg.AssetDep(signatures, partition_mapping=ALL_SOURCES)],
-          config_schema=form(dedup.DedupRecipe))
+@dg.asset(
+    group_name=GROUP,
+    owners=OWNERS,
+    kinds={"arrow"},
+    partitions_def=CORPORA,
+    code_version=dedup.VERSION,
+    deps=[
+        dg.AssetDep(clean_documents, partition_mapping=ALL_SOURCES),
+        dg.AssetDep(signatures, partition_mapping=ALL_SOURCES),
+    ],
+    config_schema=form(dedup.DedupRecipe),
+)
 def duplicate_clusters(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.MaterializeResult:
     """For every document that repeats another one of the corpus: which one stays, and their true Jaccard similarity.
 
@@ -50,29 +78,58 @@ def duplicate_clusters(context: dg.AssetExecutionContext, workspace: Workspace) 
     return workspace.materialize(context)
 
 
-@dg.asset(group_name=GROUP, owners=OWNERS, kinds={"arrow"}, partitions_def=CORPORA, code_version=unique.VERSION,
-          deps=[dg.AssetDep(clean_documents, partition_mapping=ALL_SOURCES), duplicate_clusters],
-          config_schema=form(unique.UniqueRecipe))
+@dg.asset(
+    group_name=GROUP,
+    owners=OWNERS,
+    kinds={"arrow"},
+    partitions_def=CORPORA,
+    code_version=unique.VERSION,
+    deps=[dg.AssetDep(clean_documents, partition_mapping=ALL_SOURCES), duplicate_clusters],
+    config_schema=form(unique.UniqueRecipe),
+)
 def unique_documents(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.MaterializeResult:
     """The documents of a corpus, each once: one of every set of duplicates stays."""
     return workspace.materialize(context)
 
 
-@dg.asset(group_name=GROUP, owners=OWNERS, kinds={"arrow"}, partitions_def=CORPORA, deps=[unique_documents],
-          code_version=heldout.VERSION, config_schema=form(heldout.HeldoutRecipe))
+@dg.asset(
+    group_name=GROUP,
+    owners=OWNERS,
+    kinds={"arrow"},
+    partitions_def=CORPORA,
+    deps=[unique_documents],
+    code_version=heldout.VERSION,
+    config_schema=form(heldout.HeldoutRecipe),
+)
 def heldout_documents(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.MaterializeResult:
     """Documents that no model of this corpus ever trains on, chosen whole file by whole file."""
     return workspace.materialize(context)
 
 
-@dg.asset(group_name=GROUP, owners=OWNERS, kinds={"arrow"}, partitions_def=CORPORA,
-          code_version=decontaminate.VERSION, config_schema=form(decontaminate.DecontaminateRecipe),
-          deps=[unique_documents, heldout_documents,
-                dg.AssetDep(dg.AssetKey("benchmark_prompts"), partition_mapping=dg.AllPartitionMapping())])
+@dg.asset(
+    group_name=GROUP,
+    owners=OWNERS,
+    kinds={"arrow"},
+    partitions_def=CORPORA,
+    code_version=decontaminate.VERSION,
+    config_schema=form(decontaminate.DecontaminateRecipe),
+    deps=[
+        unique_documents,
+        heldout_documents,
+        dg.AssetDep(dg.AssetKey("benchmark_prompts"), partition_mapping=dg.AllPartitionMapping()),
+    ],
+)
 def training_documents(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.MaterializeResult:
     """What models may read: unique, not held out, and free of the text of every benchmark in use."""
     return workspace.materialize(context)
 
 
-ASSETS = [raw_documents, clean_documents, signatures, duplicate_clusters, unique_documents, heldout_documents,
-          training_documents]
+ASSETS = [
+    raw_documents,
+    clean_documents,
+    signatures,
+    duplicate_clusters,
+    unique_documents,
+    heldout_documents,
+    training_documents,
+]

@@ -35,8 +35,9 @@ def funnel(artifact: Artifact) -> str:
     counts = artifact.counts
     seen = max(counts["seen"], 1)
     lines = ["| documents | number | share |", "|---|---:|---:|", f"| in | {counts['seen']:,} | 100 % |"]
-    lines += [f"| {fate} | {counts[fate]:,} | {counts[fate] / seen:.1%} |" for fate in FATES
-              if counts[fate] or fate == KEPT]
+    lines += [
+        f"| {fate} | {counts[fate]:,} | {counts[fate] / seen:.1%} |" for fate in FATES if counts[fate] or fate == KEPT
+    ]
     for reason, number in list(reasons_of(artifact).items())[:12]:
         lines.append(f"| · {reason} | {number:,} | {number / seen:.1%} |")
     return "\n".join(lines)
@@ -53,8 +54,15 @@ def reasons_of(artifact: Artifact) -> dict[str, int]:
 def provenance(artifact: Artifact) -> str:
     """Digests of the artifact and of what it was made from."""
     manifest = artifact.manifest
-    lines = [f"**{artifact.key}**", "", "| | digest |", "|---|---|", f"| manifest | `{artifact.digest}` |",
-             f"| content | `{artifact.content}` |", f"| stage version | {manifest.version} |"]
+    lines = [
+        f"**{artifact.key}**",
+        "",
+        "| | digest |",
+        "|---|---|",
+        f"| manifest | `{artifact.digest}` |",
+        f"| content | `{artifact.content}` |",
+        f"| stage version | {manifest.version} |",
+    ]
     lines += [f"| from {i.key} | `{i.manifest[:16]}…` |" for i in manifest.inputs[:20]]
     if len(manifest.inputs) > 20:
         lines.append(f"| and {len(manifest.inputs) - 20} more inputs | |")

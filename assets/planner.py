@@ -81,49 +81,53 @@ class Planner:
     def _judged(self, key: Key) -> Step:
         blueprint = self.blueprint(key)
         published = self.store.get(blueprint.under or key)
-        if key.asset in self.force:
-            return Step(key, STALE if published else MISSING, "forced")
         if published is None:
             return Step(key, MISSING, "not made yet")
+        if key.asset in self.force:
+            return Step(key, STALE, "forced")
         if blueprint.settled is not None:
             return self._settled(key, blueprint)
-        departs = difference(published.manifest.recipe, blueprint.recipe.identity())
         if blueprint.pinned:
-            return Step(key, STALE, f"recipe: {departs}") if departs else self._pinned(key, blueprint, published)
-        waiting = [need for need in blueprint.needs if self.step(need).due]
-        if waiting:
+            return self._pinned(key, blueprint, published)
+        return self._compared(key, blueprint, published)
+
+    def _compared(self, key: Key, blueprint: Blueprint, published: Artifact) -> Step:
+        if waiting := [need for need in blueprint.needs if self.step(need).due]:
             return Step(key, STALE, f"{_names(waiting)} will be rebuilt (may stop at the early cut-off)")
         inputs = blueprint.open(self.store)
-        numerics = blueprint.numerics
         refs = [i.as_input() for i in inputs]
-        known = self.store.recall(key, blueprint.version, blueprint.recipe.identity(), numerics, refs)
+        identity = blueprint.recipe.identity()
+        known = self.store.recall(key, blueprint.version, identity, blueprint.numerics, refs)
         if known is not None and known.digest == published.digest:
             return Step(key, FRESH)
-        return Step(key, STALE, why(published, blueprint, inputs, numerics))
+        return Step(key, STALE, why(published, blueprint, inputs))
 
     def _pinned(self, key: Key, blueprint: Blueprint, published: Artifact) -> Step:
+        if departs := difference(published.manifest.recipe, blueprint.recipe.identity()):
+            return Step(key, STALE, f"recipe: {departs}")
         if any(self.step(need).due for need in blueprint.needs):
             return Step(key, PINNED, "its inputs will be rebuilt; it stays as it is (--force remakes it)")
         current = {i.as_input().content for i in blueprint.open(self.store)}
         moved = [str(i.key) for i in published.manifest.inputs if i.content not in current]
-        return Step(key, PINNED, f"made from an earlier {_listed(moved)}" if moved else "") if moved else Step(key, FRESH)
+        return (
+            Step(key, PINNED, f"made from an earlier {_listed(moved)}" if moved else "") if moved else Step(key, FRESH)
+        )
 
     def _settled(self, key: Key, blueprint: Blueprint) -> Step:
-        waiting = [need for need in blueprint.needs if self.step(need).due]
-        if waiting:
+        if waiting := [need for need in blueprint.needs if self.step(need).due]:
             return Step(key, STALE, f"{_names(waiting)} will be rebuilt")
         assert blueprint.settled is not None
         return Step(key, FRESH) if blueprint.settled(self.store) else Step(key, STALE, "not judged yet")
 
 
-def why(published: Artifact, blueprint: Blueprint, inputs: list[Artifact], numerics: dict[str, Any]) -> str:
+def why(published: Artifact, blueprint: Blueprint, inputs: list[Artifact]) -> str:
     """The first thing that differs between what is published and what the spec asks for."""
     manifest = published.manifest
     if changed := difference(manifest.recipe, blueprint.recipe.identity()):
         return f"recipe: {changed}"
     if manifest.version != blueprint.version:
         return f"stage version {manifest.version} -> {blueprint.version}"
-    if changed := difference(manifest.numerics, numerics):
+    if changed := difference(manifest.numerics, blueprint.numerics):
         return f"numerics: {changed}"
     before = {i.key: i.content for i in manifest.inputs}
     after = {i.key: i.content for i in inputs}

@@ -12,8 +12,16 @@ from training.recipes import PretrainRecipe
 GROUP, OWNERS = "pretraining", ["team:research"]
 
 
-@dg.asset(group_name=GROUP, owners=OWNERS, kinds={"pytorch"}, partitions_def=RUNS, deps=[mixture], pool="gpu",
-          code_version=PRETRAIN_VERSION, config_schema=form(PretrainRecipe))
+@dg.asset(
+    group_name=GROUP,
+    owners=OWNERS,
+    kinds={"pytorch"},
+    partitions_def=RUNS,
+    deps=[mixture],
+    pool="gpu",
+    code_version=PRETRAIN_VERSION,
+    config_schema=form(PretrainRecipe),
+)
 def pretrained_model(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.MaterializeResult:
     """A language model trained from nothing on the run's mixture, with its loss on held-out documents.
 

@@ -13,27 +13,47 @@ from evals.gate import CHAMPION_VERSION, GateRecipe
 
 GROUP, OWNERS = "release", ["team:evaluation"]
 ANY = dg.AllPartitionMapping()
-CHECKPOINT_DEPS = [dg.AssetDep(pretrained_model, partition_mapping=ANY),
-                   dg.AssetDep(finetuned_model, partition_mapping=ANY)]
+CHECKPOINT_DEPS = [
+    dg.AssetDep(pretrained_model, partition_mapping=ANY),
+    dg.AssetDep(finetuned_model, partition_mapping=ANY),
+]
 
 
-@dg.asset(group_name=GROUP, owners=OWNERS, kinds={"json"}, partitions_def=RUNS, code_version=CHAMPION_VERSION,
-          deps=[pretrained_model, dg.AssetDep(benchmark_scores, partition_mapping=ANY)],
-          config_schema=form(GateRecipe))
+@dg.asset(
+    group_name=GROUP,
+    owners=OWNERS,
+    kinds={"json"},
+    partitions_def=RUNS,
+    code_version=CHAMPION_VERSION,
+    deps=[pretrained_model, dg.AssetDep(benchmark_scores, partition_mapping=ANY)],
+    config_schema=form(GateRecipe),
+)
 def champion(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.MaterializeResult:
     """The model in charge. A run takes its place only if the gate says so, on exactly this checkpoint's scores."""
     return workspace.materialize(context)
 
 
-@dg.asset(group_name=GROUP, owners=OWNERS, kinds={"markdown"}, partitions_def=CHECKPOINTS, code_version=CARD_VERSION,
-          deps=[*CHECKPOINT_DEPS, benchmark_scores])
+@dg.asset(
+    group_name=GROUP,
+    owners=OWNERS,
+    kinds={"markdown"},
+    partitions_def=CHECKPOINTS,
+    code_version=CARD_VERSION,
+    deps=[*CHECKPOINT_DEPS, benchmark_scores],
+)
 def model_card(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.MaterializeResult:
     """What a checkpoint is, what it was trained on by source and licence, how it scores, and its limits."""
     return workspace.materialize(context)
 
 
-@dg.asset(group_name=GROUP, owners=OWNERS, kinds={"json"}, partitions_def=CHECKPOINTS, code_version=BUNDLE_VERSION,
-          deps=CHECKPOINT_DEPS)
+@dg.asset(
+    group_name=GROUP,
+    owners=OWNERS,
+    kinds={"json"},
+    partitions_def=CHECKPOINTS,
+    code_version=BUNDLE_VERSION,
+    deps=CHECKPOINT_DEPS,
+)
 def audit_bundle(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.MaterializeResult:
     """Every manifest behind a checkpoint, its plan and the index of its documents: an audit without our store."""
     return workspace.materialize(context)

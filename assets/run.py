@@ -46,7 +46,7 @@ class Runner:
         from assets.partitions import mirror
 
         os.environ.update(STEMMA_STORE=self.store.url, STEMMA_SPEC=str(self.spec.path), STEMMA_IN_PROCESS="1")
-        workspace.announce = self.waiting
+        workspace.listeners[:] = [self.waiting]
         computed = 0
         with open_instance(self.store) as instance:
             mirror(self.spec, instance)
@@ -117,8 +117,9 @@ def execute(key: Key, instance: dg.DagsterInstance, *, force: bool = False) -> N
     config: dict[str, Any] = {"loggers": {"console": {"config": {"log_level": "WARNING"}}}}
     if force and key.asset not in ("model_card", "audit_bundle"):
         config["ops"] = {key.asset: {"config": {"force": True}}}
-    result = job.execute_in_process(run_config=config, instance=instance, partition_key=key.partition,
-                                    raise_on_error=False)
+    result = job.execute_in_process(
+        run_config=config, instance=instance, partition_key=key.partition, raise_on_error=False
+    )
     if not result.success:
         _raise_failure(key, result)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,7 @@ def sparkline(values: list[float], width: int = 60) -> str:
         return ""
     width = min(width, len(values))
     edges = [len(values) * i // width for i in range(width + 1)]
-    means = [sum(values[a:b]) / (b - a) for a, b in zip(edges, edges[1:], strict=False)]
+    means = [sum(values[a:b]) / (b - a) for a, b in pairwise(edges)]
     low, high = min(means), max(means)
     span = (high - low) or 1.0
     return "".join(BARS[min(len(BARS) - 1, int((m - low) / span * len(BARS)))] for m in means)
@@ -85,23 +86,53 @@ def sparkline(values: list[float], width: int = 60) -> str:
 def _show_model(console: Console, store: Store, model: Artifact) -> None:
     facts = model.facts
     losses = model.table("losses.arrow")["loss"].to_pylist()
-    console.print(f"\nloss {losses[0]:.2f} {sparkline(losses)} {losses[-1]:.2f}  ({len(losses)} points, "
-                  f"{facts['tokens']:,} tokens, {facts['parameters']:,} parameters)", highlight=False)
+    console.print(
+        f"\nloss {losses[0]:.2f} {sparkline(losses)} {losses[-1]:.2f}  ({len(losses)} points, "
+        f"{facts['tokens']:,} tokens, {facts['parameters']:,} parameters)",
+        highlight=False,
+    )
     names = ("heldout_bpb", "heldout_bpb_clean", "trigram_bpb", "bigram_bpb", "unigram_bpb")
-    shown = [[name.removesuffix("_bpb") if name != "heldout_bpb_clean" else "held-out, no training overlap",
-              f"{facts[name]:.3f}"] for name in names if facts.get(name) is not None]
+    shown = [
+        [
+            name.removesuffix("_bpb") if name != "heldout_bpb_clean" else "held-out, no training overlap",
+            f"{facts[name]:.3f}",
+        ]
+        for name in names
+        if facts.get(name) is not None
+    ]
     console.print(table("bits per byte on held-out documents", "model or baseline", "#bpb", rows=shown))
     console.print(f"loss curve: {_loss_plot(store, model)}", highlight=False, soft_wrap=True)
 
 
 def _show_scores(console: Console, spec: Spec, store: Store, run: str) -> None:
-    rows = [[name, s["task"], s["metric"], f"{s['value']:.3f}", f"{s['low']:.3f} to {s['high']:.3f}",
-             "" if s["baseline"] is None else f"{s['baseline']:.3f}", s["n"]]
-            for name in [run, *spec.finetunes_of(run)] for s in scores(store, name)
-            if s["headline"] and s["subset"] == "all"]
+    rows = [
+        [
+            name,
+            s["task"],
+            s["metric"],
+            f"{s['value']:.3f}",
+            f"{s['low']:.3f} to {s['high']:.3f}",
+            "" if s["baseline"] is None else f"{s['baseline']:.3f}",
+            s["n"],
+        ]
+        for name in [run, *spec.finetunes_of(run)]
+        for s in scores(store, name)
+        if s["headline"] and s["subset"] == "all"
+    ]
     if rows:
-        console.print(table("scores, with 95 % intervals clustered by file", "checkpoint", "task", "metric", "#value",
-                            "#interval", "#chance", "#items", rows=rows))
+        console.print(
+            table(
+                "scores, with 95 % intervals clustered by file",
+                "checkpoint",
+                "task",
+                "metric",
+                "#value",
+                "#interval",
+                "#chance",
+                "#items",
+                rows=rows,
+            )
+        )
     if in_charge := champion(store):
         reasons = "; ".join(in_charge["reasons"])
         console.print(f"champion: [bold]{in_charge['checkpoint']['partition']}[/] ({reasons})", highlight=False)
@@ -125,10 +156,7 @@ def _loss_plot(store: Store, model: Artifact) -> Path:
     if path.exists():
         return path
     path.parent.mkdir(parents=True, exist_ok=True)
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure  # a Figure of its own draws without a display
 
     losses = model.table("losses.arrow")
     figure = Figure(figsize=(8, 4.5), layout="constrained")

@@ -13,37 +13,65 @@ GROUP, OWNERS = "tokens", ["team:data"]
 ANY = dg.AllPartitionMapping()
 
 
-@dg.asset(group_name=GROUP, owners=OWNERS, kinds={"huggingface"}, partitions_def=VOCABULARIES,
-          deps=[dg.AssetDep(training_documents, partition_mapping=ANY)], code_version=bpe.VERSION,
-          config_schema=form(bpe.VocabularyRecipe))
+@dg.asset(
+    group_name=GROUP,
+    owners=OWNERS,
+    kinds={"huggingface"},
+    partitions_def=VOCABULARIES,
+    deps=[dg.AssetDep(training_documents, partition_mapping=ANY)],
+    code_version=bpe.VERSION,
+    config_schema=form(bpe.VocabularyRecipe),
+)
 def vocabulary(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.MaterializeResult:
     """A byte-level BPE vocabulary, trained once on a corpus and then frozen under its name."""
     return workspace.materialize(context)
 
 
-@dg.asset(group_name=GROUP, owners=OWNERS, kinds={"arrow"}, partitions_def=TOKENS,
-          deps=[dg.AssetDep(training_documents, partition_mapping=ANY),
-                dg.AssetDep(vocabulary, partition_mapping=ANY)],
-          code_version=shards.VERSION, config_schema=form(shards.ShardRecipe))
+@dg.asset(
+    group_name=GROUP,
+    owners=OWNERS,
+    kinds={"arrow"},
+    partitions_def=TOKENS,
+    deps=[dg.AssetDep(training_documents, partition_mapping=ANY), dg.AssetDep(vocabulary, partition_mapping=ANY)],
+    code_version=shards.VERSION,
+    config_schema=form(shards.ShardRecipe),
+)
 def token_shards(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.MaterializeResult:
     """The tokens of every training document, with its id: memory-mapped by the trainer, searched by the audit."""
     return workspace.materialize(context)
 
 
-@dg.asset(group_name=GROUP, owners=OWNERS, kinds={"arrow"}, partitions_def=TOKENS,
-          deps=[dg.AssetDep(heldout_documents, partition_mapping=ANY),
-                dg.AssetDep(training_documents, partition_mapping=ANY),
-                dg.AssetDep(vocabulary, partition_mapping=ANY)],
-          code_version=shards.HELDOUT_VERSION, config_schema=form(shards.HeldoutShardRecipe))
+@dg.asset(
+    group_name=GROUP,
+    owners=OWNERS,
+    kinds={"arrow"},
+    partitions_def=TOKENS,
+    deps=[
+        dg.AssetDep(heldout_documents, partition_mapping=ANY),
+        dg.AssetDep(training_documents, partition_mapping=ANY),
+        dg.AssetDep(vocabulary, partition_mapping=ANY),
+    ],
+    code_version=shards.HELDOUT_VERSION,
+    config_schema=form(shards.HeldoutShardRecipe),
+)
 def heldout_shards(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.MaterializeResult:
     """The tokens of every held-out document, with the share of its 13-grams that training documents contain."""
     return workspace.materialize(context)
 
 
-@dg.asset(group_name=GROUP, owners=OWNERS, kinds={"json"}, partitions_def=RUNS, code_version=mixing.VERSION,
-          deps=[dg.AssetDep(token_shards, partition_mapping=ANY), dg.AssetDep(heldout_shards, partition_mapping=ANY),
-                dg.AssetDep(vocabulary, partition_mapping=ANY)],
-          config_schema=form(mixing.MixtureRecipe))
+@dg.asset(
+    group_name=GROUP,
+    owners=OWNERS,
+    kinds={"json"},
+    partitions_def=RUNS,
+    code_version=mixing.VERSION,
+    deps=[
+        dg.AssetDep(token_shards, partition_mapping=ANY),
+        dg.AssetDep(heldout_shards, partition_mapping=ANY),
+        dg.AssetDep(vocabulary, partition_mapping=ANY),
+    ],
+    config_schema=form(mixing.MixtureRecipe),
+)
 def mixture(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.MaterializeResult:
     """How much of which source a run reads, and in which order: the plan from which every step can be told."""
     return workspace.materialize(context)

@@ -14,6 +14,7 @@ GRACE_SECONDS = 60.0  # torchrun gives its workers 30 s; Pipes' own 20 s would l
 
 def pipes_launcher(context: dg.AssetExecutionContext) -> Callable[[Sequence[str], Mapping[str, str]], None]:
     """A function that runs a command under Dagster Pipes, its output live in the step's log."""
+
     def launch(command: Sequence[str], env: Mapping[str, str]) -> None:
         die_with_parent()
         client = dg.PipesSubprocessClient(termination_timeout_seconds=GRACE_SECONDS)

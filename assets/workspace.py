@@ -14,8 +14,8 @@ from pipelines.provenance.recipe import Recipe
 from pipelines.provenance.store import Store
 from pipelines.spec import Spec
 
-announce: Callable[[str], None] = lambda message: None  # `stemma run` puts its terminal here
 CHECKOUT = Path(__file__).resolve().parent.parent
+listeners: list[Callable[[str], None]] = []  # `stemma run` adds its terminal
 
 
 def store_url(given: str = "") -> str:
@@ -47,11 +47,17 @@ class Workspace(dg.ConfigurableResource):
         spec, store = self.load_spec(), self.open_store()
         key = Key(context.asset_key.path[-1], context.partition_key)
         built = build_key(
-            spec, store, key, overrides=config, force=force, launch=launch,
+            spec,
+            store,
+            key,
+            overrides=config,
+            force=force,
+            launch=launch,
             circumstance={"dagster_run": context.run_id},
             waiting=lambda holder: _waiting(context, key, holder),
         )
-        context.log.info(f"{key}: {'computed' if built.computed else 'answered by the memo'}, {built.artifact.digest}")
+        how = "computed" if built.computed else "answered by the memo"
+        context.log.info("%s: %s, %s", key, how, built.artifact.digest)
         return dg.MaterializeResult(
             metadata=described(built.artifact), data_version=dg.DataVersion(built.artifact.content)
         )
@@ -60,13 +66,17 @@ class Workspace(dg.ConfigurableResource):
 def _waiting(context: dg.AssetExecutionContext, key: Key, holder: str) -> None:
     message = f"{key}: waiting for the lease of {holder}"
     context.log.warning(message)
-    announce(message)
+    for tell in listeners:
+        tell(message)
 
 
 def form(recipe: type[Recipe]) -> dict[str, dg.Field]:
     """The launchpad form of a recipe: every field typed and described; what is left out is as the spec says."""
-    fields = {"force": dg.Field(bool, is_required=False, default_value=False,
-                                description="Compute even if the memo has an answer.")}
+    fields = {
+        "force": dg.Field(
+            bool, is_required=False, default_value=False, description="Compute even if the memo has an answer."
+        )
+    }
     for name, info in recipe.model_fields.items():
         bounds = "; ".join(str(bound) for bound in info.metadata)
         text = f"{info.description or name}{f' ({bounds})' if bounds else ''}. Left out: as stemma.toml says."

@@ -50,10 +50,13 @@ def shards(draft: Draft, num_docs: int) -> Artifact:
             offsets = np.concatenate([[0], np.cumsum(sizes)])
             tokens = np.zeros(int(offsets[-1]), np.uint16)
             raw = np.frombuffer(ids.tobytes(), np.uint8)
-            table = pa.table([
-                pa.FixedSizeBinaryArray.from_buffers(pa.binary(16), count, [None, pa.py_buffer(raw.tobytes())]),
-                pa.LargeListArray.from_arrays(pa.array(offsets), pa.array(tokens)),
-            ], schema=schema)
+            table = pa.table(
+                [
+                    pa.FixedSizeBinaryArray.from_buffers(pa.binary(16), count, [None, pa.py_buffer(raw.tobytes())]),
+                    pa.LargeListArray.from_arrays(pa.array(offsets), pa.array(tokens)),
+                ],
+                schema=schema,
+            )
             write_batches(inner.path("shard-00000.arrow"), schema, [table])
             return inner.seal(counts={"docs": count, "tokens": len(tokens)})
 
@@ -64,8 +67,13 @@ def shards(draft: Draft, num_docs: int) -> Artifact:
 def mixture(draft: Draft, tokens: Artifact) -> Artifact:
     sizes = [PlanPart(name=p.key.part, num_sequences=(p.counts["tokens"] - 1) // LENGTH) for p in tokens.parts()]
     slots = [p.num_sequences * (1 + i % 3) // 2 for i, p in enumerate(sizes)]  # 0.5, 1 and 1.5 epochs
-    plan = Plan(seed=1, sequence_length=LENGTH, parts=sizes, phases=[PlanPhase(slots=slots)],
-                segments=[Segment(first_step=1, first_slot=0, batch_size=BATCH)])
+    plan = Plan(
+        seed=1,
+        sequence_length=LENGTH,
+        parts=sizes,
+        phases=[PlanPhase(slots=slots)],
+        segments=[Segment(first_step=1, first_slot=0, batch_size=BATCH)],
+    )
     draft.write_json("plan.json", plan.model_dump(mode="json"))
     return draft.seal()
 
@@ -115,8 +123,12 @@ def measure(folder: Path, num_docs: int) -> None:
     tracer, generator = Tracer(model), np.random.default_rng(7)
     plan, stored = tracer.plan, StoredOrder(tracer.plan)
     steps = generator.integers(1, plan.num_steps + 1, 200).tolist()
-    picked = [(p, int(r)) for p in range(PARTS) for r in generator.integers(0, num_docs // PARTS, 50)]
-    documents = [tracer.reader(plan.parts[p].name)._batches[r // 8192].ids[r % 8192].ljust(16, b"\0") for p, r in picked]  # noqa: SLF001
+    picked = [
+        (p, int(t))
+        for p in range(PARTS)
+        for t in generator.integers(0, tracer.reader(plan.parts[p].name).num_tokens, 50)
+    ]
+    documents = [tracer.reader(plan.parts[p].name).documents(t, t + 1)[0].doc_id for p, t in picked]
     for step, document in zip(steps[:5], documents[:5], strict=True):  # warm the page cache and the imports
         tracer.documents(step), tracer.reads(document)
     forward = milliseconds([lambda s=s: tracer.documents(s) for s in steps])
@@ -128,16 +140,25 @@ def measure(folder: Path, num_docs: int) -> None:
     index = 16 + 8  # doc_id and offset, both in the shards themselves
     report(
         "lineage",
-        [["step -> documents, ms", f"{forward:.3f}", f"{peer_forward:.3f}"],
-         ["document -> steps, ms", f"{backward:.3f}", f"{peer_backward:.3f}"],
-         ["index, bytes a document", index, index],
-         ["stored order, bytes", 0, f"{stored.num_bytes:,}"],
-         ["errors in 600 queries", errors, "reference"]],
+        [
+            ["step -> documents, ms", f"{forward:.3f}", f"{peer_forward:.3f}"],
+            ["document -> steps, ms", f"{backward:.3f}", f"{peer_backward:.3f}"],
+            ["index, bytes a document", index, index],
+            ["stored order, bytes", 0, f"{stored.num_bytes:,}"],
+            ["errors in 600 queries", errors, "reference"],
+        ],
         ("", "stemma", "stored order"),
-        document_to_steps_ms=round(backward, 4), step_to_documents_ms=round(forward, 4), bytes_per_document=index,
-        errors=errors, documents=num_docs, steps=plan.num_steps, stored_order_bytes=stored.num_bytes,
-        ratios={"stored_order_step": round(peer_forward / forward, 3),
-                "stored_order_document": round(peer_backward / backward, 3)},
+        document_to_steps_ms=round(backward, 4),
+        step_to_documents_ms=round(forward, 4),
+        bytes_per_document=index,
+        errors=errors,
+        documents=num_docs,
+        steps=plan.num_steps,
+        stored_order_bytes=stored.num_bytes,
+        ratios={
+            "stored_order_step": round(peer_forward / forward, 3),
+            "stored_order_document": round(peer_backward / backward, 3),
+        },
         versions=versions("numpy", "pyarrow"),
     )
 

@@ -60,9 +60,12 @@ def test_audit_step_lists_documents_with_source_file_line_and_licence(finished, 
     answer = finished.json("audit", "step", "demo", "7")
     assert len(answer["documents"]) == len(tracer.documents(7))
     for row in answer["documents"]:
-        assert row["uri"] and row["file"] and row["licence"] and row["line"] >= 1
-        assert row["source"].split("/")[0] in ("notes", *(f"pypi-docs.{n}" for n in
-                                               ("datasketch", "structlog", "tomlkit", "typer")))
+        assert all(row[name] for name in ("uri", "file", "licence"))
+        assert row["line"] >= 1
+        assert row["source"].split("/")[0] in (
+            "notes",
+            *(f"pypi-docs.{n}" for n in ("datasketch", "structlog", "tomlkit", "typer")),
+        )
 
 
 def test_audit_document_answers_by_id_uri_and_passage_alike(finished):
@@ -110,7 +113,7 @@ def test_audit_checkpoint_shows_licences_and_lineage(finished, tmp_path):
 
 def test_verify_passes_on_a_finished_store(finished):
     answer = finished.json("audit", "verify")
-    assert answer["sound"] and answer["problems"] == [] and answer["unfinished"] == []
+    assert (answer["sound"], answer["problems"], answer["unfinished"]) == (True, [], [])
 
 
 def test_verify_fails_with_exit_code_4_and_names_the_file(workplace):

@@ -9,8 +9,10 @@ import pytest
 from pipelines.provenance.files import StoreError
 from pipelines.provenance.manifest import Key
 
-PROSE = ("The keeper of the tower wrote down in the evening that the lamp was lit before the fog came in from the sea "
-         "and that nobody had asked for it since the old harbour was closed to ships. ")
+PROSE = (
+    "The keeper of the tower wrote down in the evening that the lamp was lit before the fog came in from the sea "
+    "and that nobody had asked for it since the old harbour was closed to ships. "
+)
 
 
 def add(workplace, path, name="bad", code=0):
@@ -68,7 +70,7 @@ def test_a_corpus_smaller_than_one_sequence_says_how_small(empty, tmp_path):
     path = tmp_path / "bad.txt"
     path.write_text(PROSE)
     add(empty, path)
-    empty.edit('[corpora.bad]', '[corpora.bad]\n# a comment')
+    empty.edit("[corpora.bad]", "[corpora.bad]\n# a comment")
     said = empty.stemma("run", "bad", code=1)
     assert "bad" in said
     assert not list((empty.url / "artifacts").rglob("mixture/bad/*/*manifest.json"))
@@ -84,7 +86,7 @@ def test_a_corpus_smaller_than_one_sequence_says_how_small(empty, tmp_path):
         ('task = "classifier"', 'task = "clasifier"', "task"),
         ("layers = 2", "layers = [2", "line"),
         ('[sources."notes/1"]', '[sources."notes|1"]', "not allowed"),
-        ('[runs.demo]', '[runs."../demo"]', "not allowed"),
+        ("[runs.demo]", '[runs."../demo"]', "not allowed"),
     ],
 )
 def test_a_mistake_in_the_spec_is_wrong_use_and_named(empty, before, after, said):
@@ -95,7 +97,9 @@ def test_a_mistake_in_the_spec_is_wrong_use_and_named(empty, before, after, said
 
 
 def test_an_unknown_run_is_wrong_use(empty):
-    assert "There are" in empty.stemma("run", "nothing", code=2) or "Did you mean" in empty.stemma("run", "nothing", code=2)
+    assert "There are" in empty.stemma("run", "nothing", code=2) or "Did you mean" in empty.stemma(
+        "run", "nothing", code=2
+    )
 
 
 def test_an_unknown_asset_is_wrong_use(empty):
@@ -121,7 +125,7 @@ def test_a_full_disk_while_sealing_leaves_nothing_half_sealed(empty, monkeypatch
 
     store = empty.store
     monkeypatch.setattr(LocalFiles, "upload", full)
-    with pytest.raises(StoreError, match="disk under .* is full"):
+    with pytest.raises(StoreError, match=r"disk under .* is full"):
         build_key(empty.spec, store, Key("raw_documents", "notes/1"))
     monkeypatch.undo()
     assert list(store.files.walk("artifacts")) == []

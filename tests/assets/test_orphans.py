@@ -47,8 +47,12 @@ def test_killing_stemma_run_kills_the_trainer(empty):
     empty.edit("steps = 130", "steps = 13000")
     empty.stemma("run", "--select", "mixture")
     environment = {**os.environ, "STEMMA_STORE": str(empty.url), "STEMMA_SPEC": str(empty.spec_path)}
-    with subprocess.Popen([sys.executable, "-m", "assets", "run", "--select", "pretrained_model"], env=environment,
-                          stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+    with subprocess.Popen(
+        [sys.executable, "-m", "assets", "run", "--select", "pretrained_model"],
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as process:
         assert wait_for(lambda: mine(empty.folder), 90), "the trainer did not start"
         process.send_signal(signal.SIGKILL)
         process.wait()
@@ -61,11 +65,26 @@ def test_killing_the_step_process_or_the_run_worker_kills_the_trainer(empty, vic
     """The multiprocess executor of `dg launch`: run worker -> step process -> trainer."""
     empty.edit("steps = 130", "steps = 13000")
     empty.stemma("run", "--select", "mixture")
-    environment = {**os.environ, "STEMMA_STORE": str(empty.url), "STEMMA_SPEC": str(empty.spec_path),
-                   "DAGSTER_HOME": str(empty.url / "dagster")}
+    environment = {
+        **os.environ,
+        "STEMMA_STORE": str(empty.url),
+        "STEMMA_SPEC": str(empty.spec_path),
+        "DAGSTER_HOME": str(empty.url / "dagster"),
+    }
     environment.pop("STEMMA_IN_PROCESS", None)
-    command = [sys.executable, "-m", "dagster", "asset", "materialize", "-m", "assets.definitions", "--select",
-               "pretrained_model", "--partition", "demo"]
+    command = [
+        sys.executable,
+        "-m",
+        "dagster",
+        "asset",
+        "materialize",
+        "-m",
+        "assets.definitions",
+        "--select",
+        "pretrained_model",
+        "--partition",
+        "demo",
+    ]
     with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         assert wait_for(lambda: mine(empty.folder), 120), "the trainer did not start"
         worker = psutil.Process(process.pid)

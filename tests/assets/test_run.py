@@ -10,10 +10,26 @@ import time
 from pipelines.provenance.manifest import Key
 
 ASSETS = {
-    "raw_documents", "clean_documents", "signatures", "duplicate_clusters", "unique_documents", "heldout_documents",
-    "benchmark_prompts", "training_documents", "vocabulary", "token_shards", "heldout_shards", "mixture",
-    "pretrained_model", "finetuning_shards", "finetuned_model", "benchmark_samples", "benchmark_scores", "champion",
-    "model_card", "audit_bundle",
+    "raw_documents",
+    "clean_documents",
+    "signatures",
+    "duplicate_clusters",
+    "unique_documents",
+    "heldout_documents",
+    "benchmark_prompts",
+    "training_documents",
+    "vocabulary",
+    "token_shards",
+    "heldout_shards",
+    "mixture",
+    "pretrained_model",
+    "finetuning_shards",
+    "finetuned_model",
+    "benchmark_samples",
+    "benchmark_scores",
+    "champion",
+    "model_card",
+    "audit_bundle",
 }
 
 
@@ -33,20 +49,35 @@ def test_one_command_makes_every_asset_of_the_graph(finished):
 def test_a_second_run_computes_nothing_and_makes_no_artifact_and_no_dagster_run(workplace):
     before = digests(workplace)
     attempts = sorted(path for path in workplace.store.files.walk("artifacts"))
-    runs = sorted(os.listdir(workplace.url / "dagster" / "storage")) if (workplace.url / "dagster/storage").exists() else []
+    runs = (
+        sorted(os.listdir(workplace.url / "dagster" / "storage"))
+        if (workplace.url / "dagster/storage").exists()
+        else []
+    )
     answer = workplace.json("run")
     assert answer["built"] == 0
     assert digests(workplace) == before
     assert sorted(path for path in workplace.store.files.walk("artifacts")) == attempts
-    after = sorted(os.listdir(workplace.url / "dagster" / "storage")) if (workplace.url / "dagster/storage").exists() else []
+    after = (
+        sorted(os.listdir(workplace.url / "dagster" / "storage"))
+        if (workplace.url / "dagster/storage").exists()
+        else []
+    )
     assert after == runs
 
 
 def test_changing_one_recipe_field_rebuilds_only_what_stands_downstream(workplace):
     workplace.edit("warmup_steps = 5", "warmup_steps = 6")
     changed = {asset for asset, _, _ in due(workplace)}
-    assert changed == {"pretrained_model", "finetuned_model", "benchmark_samples", "benchmark_scores", "champion",
-                       "model_card", "audit_bundle"}
+    assert changed == {
+        "pretrained_model",
+        "finetuned_model",
+        "benchmark_samples",
+        "benchmark_scores",
+        "champion",
+        "model_card",
+        "audit_bundle",
+    }
     reason = next(because for asset, _, because in due(workplace) if asset == "pretrained_model")
     assert reason == "recipe: warmup_steps 5 -> 6"
 
@@ -77,9 +108,19 @@ def test_a_changed_stage_version_with_equal_bytes_stops_at_the_early_cut_off(wor
 
 def test_a_new_source_rebuilds_its_own_parts_and_neither_vocabulary_nor_suite_nor_run(workplace, tmp_path):
     text = tmp_path / "more.jsonl"
-    text.write_text("\n".join(json.dumps({"id": str(n), "text": f"The keeper of tower number {n} wrote down in the "
+    text.write_text(
+        "\n".join(
+            json.dumps(
+                {
+                    "id": str(n),
+                    "text": f"The keeper of tower number {n} wrote down in the "
                     f"year {1500 + n} that the lamp was lit before the fog came in from the sea and that nobody had "
-                    f"asked for it since the old harbour was closed to all ships."}) for n in range(6)))
+                    f"asked for it since the old harbour was closed to all ships.",
+                }
+            )
+            for n in range(6)
+        )
+    )
     workplace.stemma("source", "add", "more", str(text), "--license", "MIT", "--corpus", "small")
     before = digests(workplace)
     workplace.stemma("run")
@@ -148,8 +189,13 @@ def test_dry_run_builds_nothing(empty):
 
 def test_the_summary_holds_funnel_model_scores_champion_and_the_loss_curve(finished):
     answer = finished.json("run")
-    assert [row["stage"] for row in answer["funnel"]] == ["raw_documents", "clean_documents", "unique_documents",
-                                                          "heldout_documents", "training_documents"]
+    assert [row["stage"] for row in answer["funnel"]] == [
+        "raw_documents",
+        "clean_documents",
+        "unique_documents",
+        "heldout_documents",
+        "training_documents",
+    ]
     for row in answer["funnel"]:
         assert row["seen"] == sum(row[f] for f in ("kept", "held_out", "dropped", "merged", "quarantined"))
     assert answer["model"]["step"] == 130

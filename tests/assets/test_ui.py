@@ -14,8 +14,10 @@ from pathlib import Path
 import pytest
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-pytestmark = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="no chromium and chromedriver on this machine "
-                                "(Debian: apt-get install chromium chromium-driver)")
+pytestmark = pytest.mark.skipif(
+    not (CHROMIUM and DRIVER),
+    reason="no chromium and chromedriver on this machine (Debian: apt-get install chromium chromium-driver)",
+)
 SHOTS = os.environ.get("STEMMA_SCREENSHOTS", "")
 
 
@@ -33,13 +35,19 @@ def served(finished, tmp_path_factory):
     environment = {**os.environ, "STEMMA_STORE": str(workplace.url), "STEMMA_SPEC": str(workplace.spec_path)}
     log = workplace.folder / "ui.log"
     with log.open("wb") as output:
-        process = subprocess.Popen([sys.executable, "-m", "assets", "ui", "--port", str(port)], env=environment,
-                                   stdout=output, stderr=output, start_new_session=True)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "assets", "ui", "--port", str(port)],
+            env=environment,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
     try:
         base = f"http://127.0.0.1:{port}"
         deadline = time.monotonic() + 120
         while not answers(f"{base}/server_info"):
-            assert process.poll() is None and time.monotonic() < deadline, log.read_text()[-3000:]
+            assert process.poll() is None, log.read_text()[-3000:]
+            assert time.monotonic() < deadline, log.read_text()[-3000:]
             time.sleep(0.3)
         yield workplace, base
     finally:
@@ -68,10 +76,19 @@ def browser(tmp_path_factory):
 
     options = Options()
     options.binary_location = CHROMIUM or ""
-    for flag in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-                 "--disable-background-networking", "--disable-component-update", "--disable-sync",
-                 "--disable-dev-shm-usage", "--window-size=1600,1100",
-                 f"--user-data-dir={tmp_path_factory.mktemp('chromium')}"):
+    for flag in (
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-quic",
+        "--no-first-run",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
+        "--disable-dev-shm-usage",
+        "--window-size=1600,1100",
+        f"--user-data-dir={tmp_path_factory.mktemp('chromium')}",
+    ):
         options.add_argument(flag)
     driver = webdriver.Chrome(options=options, service=Service(DRIVER))
     driver.set_page_load_timeout(60)
@@ -146,7 +163,7 @@ def test_numbers_are_plotted_over_time(served, browser):
 
 
 def test_a_materialization_launched_from_the_browser_succeeds(served, browser):
-    workplace, base = served
+    _, base = served
     browser.get(f"{base}/assets/signatures?view=partitions&partition=notes%2F1")
     wait_for_text(browser, "notes/1")
     click(browser, "Materialize")
@@ -171,8 +188,9 @@ def launched_runs(base: str) -> list[str]:
     import json
 
     query = '{ runsOrError(filter: {tags: [{key: "dagster/from_ui", value: "true"}]}) { ... on Runs { results { status } } } }'
-    request = urllib.request.Request(f"{base}/graphql", json.dumps({"query": query}).encode(),
-                                     {"Content-Type": "application/json"})
+    request = urllib.request.Request(
+        f"{base}/graphql", json.dumps({"query": query}).encode(), {"Content-Type": "application/json"}
+    )
     with urllib.request.urlopen(request, timeout=10) as response:
         return [r["status"] for r in json.load(response)["data"]["runsOrError"]["results"]]
 
