@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import sys
+import threading
 import uuid
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))  # importlib mode: `from workshop import …` in the tests beside it
 
+from pipelines.provenance.files import RemoteFiles
 from pipelines.provenance.store import Store
 
 
@@ -17,6 +20,24 @@ from pipelines.provenance.store import Store
 def no_waiting_for_the_disk(monkeypatch):
     """What is flushed matters when a machine dies, and no test kills one; a flush costs up to 10 ms."""
     monkeypatch.setattr("os.fsync", lambda descriptor: None)
+
+
+@pytest.fixture(autouse=True)
+def one_thread_at_a_time_in_memory(monkeypatch):
+    """Object stores answer one request as a whole; fsspec's memory:// looks first and puts then."""
+    lock = threading.RLock()
+
+    def guarded(call):
+        def answer(self, *arguments, **options):
+            with lock:
+                found = call(self, *arguments, **options)
+                return iter(list(found)) if call.__name__ == "walk" else found
+
+        return answer
+
+    for name in ("read", "create", "upload", "download", "names", "walk", "remove", "size"):
+        monkeypatch.setattr(RemoteFiles, name, guarded(getattr(RemoteFiles, name)))
+    monkeypatch.setattr(RemoteFiles, "open", lambda self, path: io.BytesIO(self.read(path)))  # all readers share a seek
 
 
 @pytest.fixture
