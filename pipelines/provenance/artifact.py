@@ -160,6 +160,7 @@ class Draft:
             name: of the part, usually the source that it comes from.
             recipe: what of the stage's recipe steers this part alone.
             inputs: what this part is made from, and nothing more, so that other parts' changes do not touch it.
+            make: writes the files and returns ``draft.seal(...)``.
         """
         from pipelines.provenance.memo import made
 

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 
 from pipelines.provenance.files import LocalFiles
 from pipelines.provenance.leases import collector
-from pipelines.provenance.ledger import circumstances
+from pipelines.provenance.ledger import circumstances, entries
 from pipelines.provenance.lineage import ancestors
 from pipelines.provenance.manifest import MANIFEST_SUFFIX, Key
 from pipelines.provenance.store import Store, decoded
+from pipelines.provenance.verify import Account
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ def find_garbage(store: Store) -> list[Garbage]:
 
     The artifacts of every asset that other artifacts were *pinned* to stay, because refs lead to them.
     """
-    published = [artifact for key in store.keys() if (artifact := store.get(key))]  # noqa: SIM118 - a method
+    published = [artifact for key in store.keys() if (artifact := store.get(key))]
     kept = {artifact.prefix for artifact in ancestors(*published)}
     found: dict[str, Garbage] = {}
     for path in store.files.walk("artifacts"):
@@ -51,6 +52,7 @@ def collect(store: Store, garbage: list[Garbage]) -> int:
 
     Raises:
         StoreError: if anything is being built in a local store: its parts and inputs look like garbage until the end.
+        ManifestError: if the ledger was changed; see what verify says first.
     """
     root = store.files.local_root
     with collector(root / "leases") if root else contextlib.nullcontext():
@@ -62,9 +64,26 @@ def collect(store: Store, garbage: list[Garbage]) -> int:
                 continue
             with store.lease(Key(item.key.asset, item.key.partition)):  # no builder of the same key, or of its parts
                 freed += _remove(store, item) if (item.prefix, item.manifest) in _standing(store) else 0
-        if isinstance(store.files, LocalFiles):
-            store.files.sweep()
+        _tidy(store)
     return freed
+
+
+def _tidy(store: Store) -> None:
+    """What killed writers left beside attempts: seals that the ledger knows and nobody finished, and small files.
+
+    A published artifact that somebody removed by hand is a problem for verify still; nothing here excuses it.
+    """
+    account = Account(entries(store.files))
+    there = {"/".join(path.split("/")[:5]) for path in store.files.walk("artifacts")}
+    for prefix in sorted(account.standing.keys() - there):
+        key, attempt = decoded(prefix.removeprefix("artifacts/")), prefix.rsplit("/", 1)[1]
+        store.ledger.append("removed", key, "", attempt, circumstances(time.time()))
+        store.files.remove(prefix)
+    if isinstance(store.files, LocalFiles):  # elsewhere a writer may be between its circumstances and its entry
+        named = {f"circumstances/{entry.circumstances}.json" for entry in entries(store.files)}
+        for path in set(store.files.walk("circumstances")) - named:
+            store.files.remove(path)
+        store.files.sweep()
 
 
 def _standing(store: Store) -> set[tuple[str, str]]:

@@ -39,10 +39,8 @@ def build(
 ) -> Built:
     """Publish the artifact of ``key``, from the memo where it can be, else by calling ``make`` on a draft.
 
-    Args:
-        make: writes the files and returns ``draft.seal(...)``.
-        force: compute even if the memo has an answer.
-        waiting: told who holds the lease, if someone else is building the same key.
+    ``make`` writes the files and returns ``draft.seal(...)``; ``force`` computes even if the memo has an answer;
+    ``waiting`` is told who holds the lease, if someone else is building the same key.
 
     Raises:
         StoreError: if the disk is full or the store cannot be written, or if the ref moved meanwhile.
@@ -78,8 +76,7 @@ def made(
 ) -> Artifact:
     """Call ``make`` on a fresh draft; whatever goes wrong, nothing half-written is left behind.
 
-    Args:
-        force: compute parts as well, and put the result in the place of an equal one that was damaged.
+    ``force`` computes parts as well, and puts the result in the place of an equal one that was damaged.
     """
     draft = store.draft(key, version, recipe, list(inputs), numerics, circumstance)
     draft.recalls = not force
@@ -88,7 +85,7 @@ def made(
     except BaseException as error:
         store.discard(draft)
         if disk_is_full(error):
-            raise unwritable(key, draft.directory, error) from error
+            raise unwritable(key, store.url if store.files.local_root else draft.directory, error) from error
         raise
     if not isinstance(artifact, Artifact) or artifact.prefix != draft.prefix:
         store.discard(draft)

@@ -10,7 +10,7 @@ from workshop import Workshop, make_small_world
 
 from pipelines.provenance.gc import collect, find_garbage
 from pipelines.provenance.lineage import ancestors
-from pipelines.provenance.manifest import Key
+from pipelines.provenance.manifest import Key, ManifestError
 from pipelines.provenance.store import Store
 from pipelines.provenance.verify import verify_store
 
@@ -103,6 +103,14 @@ def test_half_grown_files_of_killed_writers_are_swept_after_a_day(world):
     assert verify_store(world).sound
     collect(world, [])
     assert [path.name for path in folder.iterdir()] == ["young"]
+
+
+def test_a_damaged_ledger_is_not_tidied_up(world):
+    entry = next((world.files.local_root / "ledger").rglob("*.json"))
+    entry.chmod(0o644)
+    entry.write_bytes(b"{}")
+    with pytest.raises(ManifestError, match=entry.name):
+        collect(world, [])
 
 
 @pytest.mark.parametrize("again", range(2))

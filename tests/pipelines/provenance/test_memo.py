@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import re
 import resource
 import signal
+import subprocess
 from pathlib import Path
 
 import pyarrow as pa
@@ -14,8 +16,10 @@ import pytest
 from workshop import LoudRecipe, RawRecipe, Workshop, make_small_world, write_loud, write_raw
 
 from pipelines.provenance.files import LocalFiles, StoreError
+from pipelines.provenance.gc import collect, find_garbage
 from pipelines.provenance.manifest import Key, ManifestError
 from pipelines.provenance.memo import build
+from pipelines.provenance.store import Store
 from pipelines.provenance.verify import verify_store
 
 
@@ -288,6 +292,38 @@ def test_a_library_written_in_rust_that_meets_a_full_disk_is_understood(store):
         build(store, Key("raw", "a"), "1", RawRecipe(), [], python)
 
 
+@pytest.fixture
+def tiny_disk(tmp_path):
+    """A file system of 2 MB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", folder], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip("may not mount a tmpfs here")
+    yield folder
+    subprocess.run(["umount", "-l", folder], check=True)
+
+
+def test_a_disk_that_is_really_full_keeps_what_was_published_and_goes_on_when_there_is_room(tiny_disk):
+    workshop = Workshop(Store(tiny_disk / "store"))
+    published = workshop.raw("a/1").artifact
+    ballast = tiny_disk / "ballast"
+    for blocks in range(12):
+        free = os.statvfs(tiny_disk).f_bavail * 4096
+        ballast.write_bytes(bytes(max(0, free - blocks * 4096)))
+        with contextlib.suppress(StoreError):
+            workshop.raw("b/1", f"text {blocks}")
+        report = verify_store(Store(tiny_disk / "store"))
+        assert report.problems == []
+        ballast.unlink()
+        collect(workshop.store, find_garbage(workshop.store))
+    assert workshop.store.open("raw", "a/1") == published
+    assert workshop.raw("b/1", "after all").artifact == workshop.store.open("raw", "b/1")
+    assert verify_store(workshop.store).sound
+
+
 def test_a_full_disk_under_a_part_stops_the_whole(store):
     workshop = Workshop(store)
     first = workshop.raw("a/1").artifact
@@ -319,8 +355,6 @@ def test_threads_of_one_process_may_build_side_by_side(any_store):
 
 
 def test_the_same_world_has_the_same_digests_in_another_place(tmp_path, any_store):
-    from pipelines.provenance.store import Store
-
     make_small_world(any_store)
     elsewhere = Store(tmp_path / "elsewhere")
     make_small_world(elsewhere)

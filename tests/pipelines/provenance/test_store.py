@@ -15,13 +15,15 @@ from pathlib import Path
 import pytest
 from workshop import LoudRecipe, RawRecipe, Workshop, evidence, make_small_world, write_raw
 
-from pipelines.provenance.files import StoreError, open_files
+from pipelines.provenance.files import RemoteFiles, StoreError, open_files
 from pipelines.provenance.gc import collect, find_garbage
 from pipelines.provenance.lineage import ancestor, ancestors, checkpoint
 from pipelines.provenance.manifest import Key, ManifestError
 from pipelines.provenance.memo import build, rematerialize
 from pipelines.provenance.store import Store
 from pipelines.provenance.verify import verify_store
+
+READ_STREAM = RemoteFiles.open  # the fixtures replace it
 
 # -- refs --------------------------------------------------------------------------------------------------------
 
@@ -199,6 +201,8 @@ def test_local_and_remote_files_behave_alike(tmp_path):
         assert list(files.walk("nowhere")) == []
         assert files.size("a/b.json") == 2
         with files.open("a/b.json") as stream:
+            assert stream.read() == b"22"
+        with (READ_STREAM if isinstance(files, RemoteFiles) else type(files).open)(files, "a/b.json") as stream:
             assert stream.read() == b"22"
         for call in (files.read, files.size):
             with pytest.raises(FileNotFoundError):
