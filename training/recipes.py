@@ -109,9 +109,9 @@ def tiny() -> PretrainRecipe:
 
 def classifier() -> FinetuneRecipe:
     """The demo's classifier: under half a minute on two cores."""
-    return FinetuneRecipe(learning_rate=1e-3, warmup_steps=10, weight_decay=0.05, epochs=3, max_steps=150)
+    return FinetuneRecipe(learning_rate=1e-3, warmup_steps=10, weight_decay=0.05, epochs=3, max_steps=100)
 
 
 def summary() -> FinetuneRecipe:
     """The demo's summary writer: under half a minute on two cores."""
-    return FinetuneRecipe(learning_rate=1e-3, warmup_steps=10, weight_decay=0.05, epochs=3, max_steps=150)
+    return FinetuneRecipe(learning_rate=1e-3, warmup_steps=10, weight_decay=0.05, epochs=3, max_steps=100)
