@@ -114,10 +114,20 @@ def readme(artifact: Artifact, config: dict[str, Any]) -> str:
         f'model = {loader}.from_pretrained(".")',
         'tokenizer = AutoTokenizer.from_pretrained(".")',
         "```", "",
+        *_licences(artifact), "",
         f"Identity: `{artifact.key.asset}` manifest `{artifact.digest}`.",
         "`lineage.json` lists every artifact behind it by digest; `stemma audit` opens them.", "",
     ]  # fmt: skip
     return "\n".join(lines)
+
+
+def _licences(artifact: Artifact) -> list[str]:
+    """Sources of the training text by licence, as their shards state it."""
+    found: dict[str, list[str]] = {}
+    for part in ancestors(artifact):
+        if part.key.asset == "token_shards" and "licence" in part.facts:
+            found.setdefault(part.facts["licence"] or "not stated", []).append(part.key.part)
+    return [f"Trained on {len(found[name])} sources under {name}." for name in sorted(found)]
 
 
 def logit_difference(out: Path) -> float:

@@ -51,9 +51,9 @@ def make_finetuning_shards(
     Raises:
         ValueError: if no training or no test example is left, or only one class.
     """
-    from tokenizers import Tokenizer
+    from pipelines.vocabulary import plain_tokenizer
 
-    tokenizer = Tokenizer.from_file(str(vocabulary.local("tokenizer.json")))
+    tokenizer = plain_tokenizer(vocabulary)  # <|assistant|> in a text is text and ends no prompt
     books = fates.FateRows()
     train = _candidates(training_documents, recipe, books, recipe.max_train)
     test = _candidates(heldout_documents, recipe, books, recipe.max_test)

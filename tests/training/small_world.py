@@ -154,4 +154,4 @@ def _shards(draft: Draft, documents: Artifact, tokenizer) -> Artifact:
         # overlaps 0.0, 0.1, …, 0.9 over and over, in the order of the documents
         overlaps = permute(range(table.num_rows), table.num_rows, 1) % 10 / 10
         draft.write("documents.arrow", pa.table({"doc_id": ids, "num_bytes": sizes, "overlap": pa.array(overlaps)}))
-    return draft.seal(counts={"docs": table.num_rows, "tokens": sum(map(len, tokens))})
+    return draft.seal(counts={"docs": table.num_rows, "tokens": sum(map(len, tokens))}, facts={"licence": "MIT"})

@@ -66,6 +66,7 @@ def test_the_export_carries_its_lineage(world, model, tmp_path):
     assert {("token_shards", "docs.beta/2.1"), ("training_documents", "docs.alpha/1.0"), ("mixture", "")} <= named
     card = (tmp_path / "out" / "README.md").read_text()
     assert model.digest in card
+    assert "Trained on 2 sources under MIT." in card
     assert str(model.facts["heldout_bpb"]) in card
 
 
