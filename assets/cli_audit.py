@@ -174,8 +174,8 @@ def audit_verify(json: JsonOption = False, store: StoreOption = "") -> None:
             f"{report.ledger_entries:,} ledger entries",
             highlight=False,
         )
-        for prefix in report.unfinished:
-            console.print(f"unfinished attempt (no evidence; `stemma gc` removes it): {prefix}", markup=False)
+        for line in report.unfinished:
+            console.print(f"unfinished, no evidence: {line}", markup=False, highlight=False, soft_wrap=True)
         for problem in report.problems:
             console.print(f"[red]✗[/] {problem}", highlight=False, soft_wrap=True)
         console.print("[green]verified[/]" if report.sound else f"[bold red]{len(report.problems)} problems[/]")

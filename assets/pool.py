@@ -4,23 +4,32 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 
 from pipelines.provenance.manifest import Key
 
+_messages: SimpleQueue | None = None  # in a worker: to the terminal of `stemma run`
 PAYS_FROM = 4  # a worker costs about 1.5 s of imports: fewer sources than this are faster in process
 
 
-def build_side_by_side(spec: Path, store: str, keys: Sequence[Key], workers: int = 0) -> Iterator[tuple[Key, bool]]:
+def build_side_by_side(
+    spec: Path, store: str, keys: Sequence[Key], waiting: Callable[[str], None], workers: int = 0
+) -> Iterator[tuple[Key, bool]]:
     """Build keys that do not depend on one another; yields each with whether it was computed, as they finish.
 
-    Digests do not depend on the number of workers: every key is one task, with one thread.
+    Digests do not depend on the number of workers: every key is one task, with one thread. ``waiting`` is told what
+    a worker waits for.
     """
     context = multiprocessing.get_context("spawn")  # polars and numba do not survive a fork of a threaded parent
     workers = workers or min(len(keys), os.cpu_count() or 1)
-    with ProcessPoolExecutor(workers, context, initializer=_one_thread) as pool:
+    messages = context.SimpleQueue()
+    teller = threading.Thread(target=lambda: [waiting(message) for message in iter(messages.get, None)], daemon=True)
+    teller.start()
+    with ProcessPoolExecutor(workers, context, initializer=_one_thread, initargs=(messages,)) as pool:
         tasks = {pool.submit(_build, str(spec), store, key): key for key in keys}
         try:
             for task in as_completed(tasks):
@@ -28,9 +37,13 @@ def build_side_by_side(spec: Path, store: str, keys: Sequence[Key], workers: int
         finally:
             for task in tasks:
                 task.cancel()
+            messages.put(None)
+            teller.join()
 
 
-def _one_thread() -> None:
+def _one_thread(messages: SimpleQueue) -> None:
+    global _messages  # noqa: PLW0603 - one queue for the life of a worker
+    _messages = messages
     for name in ("POLARS_MAX_THREADS", "NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "RAYON_NUM_THREADS"):
         os.environ.setdefault(name, "1")
 
@@ -40,4 +53,8 @@ def _build(spec: str, store: str, key: Key) -> bool:
     from pipelines.provenance.store import Store
     from pipelines.spec import Spec
 
-    return build_key(Spec.load(Path(spec)), Store(store), key).computed
+    def waiting(holder: str) -> None:
+        if _messages is not None:
+            _messages.put(f"{key}: waiting for the lease of {holder}")
+
+    return build_key(Spec.load(Path(spec)), Store(store), key, waiting=waiting).computed

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import platform
+import re
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -22,6 +24,7 @@ from pipelines.spec import Spec
 if TYPE_CHECKING:
     import dagster as dg
 
+PROCESS_TAG = "stemma/process"  # HOST:PID of the `stemma run` that executes a run in process
 BY_SOURCE = ("raw_documents", "clean_documents", "signatures")
 
 
@@ -50,6 +53,7 @@ class Runner:
         computed = 0
         with open_instance(self.store) as instance:
             mirror(self.spec, instance)
+            bury(instance)
             for keys in _by_asset([step.key for step in steps if step.due]):
                 computed += self._build(keys, instance)
         return computed
@@ -65,7 +69,7 @@ class Runner:
             else:
                 self.progress(key, "cut off")
         if keys[0].asset in BY_SOURCE and len(due) >= PAYS_FROM and not self.planner.force:
-            for key, _ in build_side_by_side(self.spec.path, self.store.url, due):
+            for key, _ in build_side_by_side(self.spec.path, self.store.url, due, self.waiting):
                 self.progress(key, "built")
         for key in due:
             self.progress(key, "running")
@@ -102,6 +106,28 @@ def open_instance(store: Store) -> Iterator[dg.DagsterInstance]:
         yield instance
 
 
+def bury(instance: dg.DagsterInstance) -> None:
+    """End the runs of processes that were killed here: they would hold their pool's slot, and ours would wait for ever."""
+    import dagster as dg
+
+    unfinished = [dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.CANCELING]
+    for run in instance.get_runs(dg.RunsFilter(statuses=unfinished)):
+        host, _, pid = run.tags.get(PROCESS_TAG, "").rpartition(":")
+        if host == platform.node() and not _alive(int(pid)):
+            instance.report_run_failed(run, f"process {pid} was killed")
+            instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
 def execute(key: Key, instance: dg.DagsterInstance, *, force: bool = False) -> None:
     """One Dagster run of one asset and partition with its checks.
 
@@ -118,7 +144,11 @@ def execute(key: Key, instance: dg.DagsterInstance, *, force: bool = False) -> N
     if force and key.asset not in ("model_card", "audit_bundle"):
         config["ops"] = {key.asset: {"config": {"force": True}}}
     result = job.execute_in_process(
-        run_config=config, instance=instance, partition_key=key.partition, raise_on_error=False
+        tags={PROCESS_TAG: f"{platform.node()}:{os.getpid()}"},
+        run_config=config,
+        instance=instance,
+        partition_key=key.partition,
+        raise_on_error=False,
     )
     if not result.success:
         _raise_failure(key, result)
@@ -134,7 +164,7 @@ def _raise_failure(key: Key, result: dg.ExecuteInProcessResult) -> None:
                 error = error.cause
             names = {link.cls_name for link in chain}
             message = (chain[-1].message or "").strip()
-            message = message.partition(": ")[2] if message.startswith(f"{chain[-1].cls_name}: ") else message
+            message = re.sub(rf"^[\w.]*{chain[-1].cls_name}: ", "", message)
             if names & {"GateRefused", "DagsterAssetCheckFailedError"}:
                 raise RefusedError(f"{key}: {message}")
             raise StoreError(f"{key} failed: {message} (full log: `stemma ui`, run {result.run_id})")

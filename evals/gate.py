@@ -42,7 +42,10 @@ class GateRecipe(Recipe):
         default=True, description="False: not being worse is enough for the primary tasks as well"
     )
     min_gain: float = Field(
-        default=0.0, ge=0, lt=1, description="Share by which held-out bits per byte must beat the bigram baseline"
+        default=0.0,
+        ge=-1,
+        lt=1,
+        description="Share by which held-out bits per byte must beat the bigram baseline; negative: may be worse by",
     )
     max_coverage: float = Field(
         default=0.8, gt=0, le=1, description="An item of which this share of n-grams was trained on is contaminated"

@@ -75,16 +75,19 @@ task = "classifier"
 [finetunes.demo-source.training]
 max_steps = 10
 [finetunes.demo-source.data]
+max_tokens = 64
 min_examples = 10
 
 [finetunes.demo-summary]
 base = "demo"
 task = "summary"
+[finetunes.demo-summary.data]
+max_tokens = 64
 [finetunes.demo-summary.training]
 max_steps = 10
 
 [gate]
-min_gain = 0.0
+min_gain = -1.0
 """
 
 
