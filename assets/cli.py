@@ -24,7 +24,8 @@ from pipelines.spec import Spec, SpecError
 FAILED, WRONG_USE, REFUSED, UNVERIFIED = 1, 2, 3, 4
 CHECKOUT = Path(__file__).resolve().parent.parent
 
-console = Console()
+# where no one looks at a terminal (a pipe, a log) tables keep a width at which they can be read
+console = Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 130)
 errors = Console(stderr=True)
 app = typer.Typer(
     name="stemma",

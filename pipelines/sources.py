@@ -159,11 +159,10 @@ def ingest(recipe: IngestRecipe, draft: Draft, *, path: Path | None = None) -> A
     write_table(draft.path(FILES), pa.Table.from_pylist(rows, FILES_SCHEMA))
     documents = draft.path(DOCUMENTS)
     licences = sorted({cell for table in read_batches(documents) for cell in table["licence"].unique().to_pylist()})
+    counts = {"docs": writer.counts["kept"], **writer.counts}
+    counts |= {"files": len(found.files), "num_bytes": writer.num_bytes}
     return draft.seal(
-        counts={
-            "docs": writer.counts["kept"], **writer.counts,
-            "files": len(found.files), "num_bytes": writer.num_bytes,
-        },  # fmt: skip
+        counts=counts,
         facts={
             "reader": recipe.reader,
             "license": " AND ".join(f"({n})" if " " in n and len(licences) > 1 else n for n in licences),

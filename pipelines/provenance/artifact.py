@@ -130,6 +130,7 @@ class Draft:
         self.directory = directory
         self.circumstance = circumstance  # extra facts about this attempt, for the ledger
         self.started = time.time()
+        self.sealing = self.started  # when hashing began: the ledger tells what provenance cost
         self.logged = ""  # digest of the manifest, once the ledger knows of it
         self.recalls = True  # whether parts may come from the memo
         self._version, self._recipe, self._inputs, self._numerics = version, recipe, inputs, numerics
@@ -191,6 +192,7 @@ class Draft:
         """
         if self.logged:
             raise ManifestError(f"{self.key}: this draft was sealed already; a stage seals once.")
+        self.sealing = time.time()
         sealed = list(parts)
         for part in sealed:
             if part.key[:2] != self.key[:2] or not part.key.part:

@@ -260,7 +260,8 @@ class Store:
         """Put the files, the ledger entry and, last, the manifest."""
         for entry in manifest.files:
             self.files.upload(draft.directory / entry.path, f"{draft.prefix}/{entry.path}")
-        facts = circumstances(draft.started, draft.circumstance)
+        sealing = {"sealing_seconds": round(time.time() - draft.sealing, 4)}
+        facts = circumstances(draft.started, {**draft.circumstance, **sealing})
         draft.logged = manifest.digest
         self.ledger.append("sealed", manifest.key, manifest.digest, draft.attempt, facts)
         self.files.create(f"{draft.prefix}/{manifest.digest}{MANIFEST_SUFFIX}", manifest.canonical())
