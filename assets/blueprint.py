@@ -217,6 +217,11 @@ def _demo_recipe(task: str) -> recipes.FinetuneRecipe:
     return {"classifier": recipes.classifier, "summary": recipes.summary}[task]()
 
 
+def _data_recipe(spec: Spec, name: str) -> recipes.FinetuneDataRecipe:
+    said = spec.document.finetunes[name]
+    return spec.checked(recipes.FinetuneDataRecipe, ("finetunes", name), **{"task": said.task, **said.data})
+
+
 def finetuning_shards(spec: Spec, name: str) -> Blueprint:
     said = spec.document.finetunes[name]
 
@@ -226,7 +231,7 @@ def finetuning_shards(spec: Spec, name: str) -> Blueprint:
 
     return Blueprint(
         finetune_data.FINETUNE_DATA_VERSION,
-        spec.recipe(recipes.FinetuneDataRecipe, ("finetunes", name, "data"), task=said.task),
+        _data_recipe(spec, name),
         [Key("mixture", said.base)],
         lambda inputs, recipe, draft, runtime: finetune_data.make_finetuning_shards(
             inputs[0], inputs[1], inputs[2], recipe, draft
@@ -237,7 +242,7 @@ def finetuning_shards(spec: Spec, name: str) -> Blueprint:
 
 def finetuned_model(spec: Spec, name: str) -> Blueprint:
     said = spec.document.finetunes[name]
-    defaults = _demo_recipe(said.task).model_dump()
+    defaults = _demo_recipe(_data_recipe(spec, name).task).model_dump()
     recipe = recipes.resolve(spec.recipe(recipes.FinetuneRecipe, ("finetunes", name, "training"), **defaults))
     declared = numerics(recipe.compile)
     return Blueprint(
@@ -305,18 +310,23 @@ def benchmark_scores(spec: Spec, name: str) -> Blueprint:
 
 # -- release ---------------------------------------------------------------------------------------------------
 
-CHAMPION = Key("champion", "current")
+
+def contest(spec: Spec, run: str) -> Key:
+    """Where the champion stands: runs compete whose corpora have the same first suite."""
+    corpus = spec.run(run).corpus
+    return Key("champion", next(iter(spec.corpus(corpus).suites), corpus))
 
 
 def champion(spec: Spec, run: str) -> Blueprint:
     needs = [Key("benchmark_scores", run), Key("pretrained_model", run)]
+    crown = contest(spec, run)
 
     def through(store: Store) -> list[Artifact]:
-        return [*(store.open(*need) for need in needs), *_incumbent(store)]
+        return [*(store.open(*need) for need in needs), *_incumbent(store, crown)]
 
     def settled(store: Store) -> bool:
         candidate = [store.open(*need).content for need in needs]
-        return any([i.content for i in crowned.manifest.inputs[:2]] == candidate for crowned in store.sealed(CHAMPION))
+        return any([i.content for i in crowned.manifest.inputs[:2]] == candidate for crowned in store.sealed(crown))
 
     def make(inputs: list[Artifact], recipe: gate.GateRecipe, draft: Draft, runtime: Runtime) -> Artifact:
         candidate, checkpoint, incumbent, theirs = _parties(inputs)
@@ -329,13 +339,13 @@ def champion(spec: Spec, run: str) -> Blueprint:
         make,
         through=through,
         settled=settled,
-        under=CHAMPION,
+        under=crown,
     )
 
 
-def _incumbent(store: Store) -> list[Artifact]:
+def _incumbent(store: Store, crown: Key) -> list[Artifact]:
     """The champion in charge and its scores as they are now (they may cover suites that came after its crowning)."""
-    incumbent = store.get(CHAMPION)
+    incumbent = store.get(crown)
     if incumbent is None:
         return []
     theirs = store.get(Key("benchmark_scores", incumbent.facts["partition"]))
@@ -391,9 +401,9 @@ BLUEPRINTS: dict[str, Callable[[Spec, str], Blueprint]] = {
     "finetuned_model": finetuned_model,
     "benchmark_samples": benchmark_samples,
     "benchmark_scores": benchmark_scores,
-    "champion": champion,
     "model_card": model_card,
     "audit_bundle": audit_bundle,
+    "champion": champion,  # last: a candidate that the gate refuses has its card and its bundle all the same
 }
 ORDER = list(BLUEPRINTS)
 

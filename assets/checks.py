@@ -10,7 +10,7 @@ from assets import benchmarks, corpus, pretraining, tokens
 from assets.partitions import CHECKPOINTS, CORPORA, RUNS, SOURCES, TOKENS, VOCABULARIES
 from assets.workspace import Workspace
 from pipelines.provenance.artifact import Artifact
-from pipelines.provenance.fates import FILE, check_conservation, counted
+from pipelines.provenance.fates import FILE, ConservationError, check_conservation, counted
 from pipelines.provenance.tables import read_batches
 
 Verdict = tuple[bool, dict[str, Any]]
@@ -21,7 +21,10 @@ def conserved(artifact: Artifact) -> Verdict:
     total: dict[str, int] = {}
     for part in artifact.parts():
         counts = counted(read_batches(part.local(FILE)))
-        check_conservation(counts, part.counts["seen"])
+        try:
+            check_conservation(counts, part.counts["seen"])
+        except ConservationError as error:
+            return False, {"problem": str(error)}
         total = {name: total.get(name, 0) + number for name, number in counts.items()}
     return all(artifact.counts[name] == number for name, number in total.items()), total
 
@@ -72,7 +75,10 @@ def totals(artifact: Artifact) -> Verdict:
 def finite_loss(artifact: Artifact) -> Verdict:
     """Every recorded loss is a number."""
     losses = artifact.table("losses.arrow")["loss"].to_pylist()
-    return bool(losses) and all(map(math.isfinite, losses)), {"steps": len(losses), "last": losses[-1]}
+    return bool(losses) and all(map(math.isfinite, losses)), {
+        "steps": len(losses),
+        "last": losses[-1] if losses else None,
+    }
 
 
 def better_than_unigrams(artifact: Artifact) -> Verdict:

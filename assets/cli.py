@@ -14,7 +14,9 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from pipelines.provenance.files import StoreError
 from pipelines.provenance.manifest import ManifestError, PartitionKeyError
@@ -58,6 +60,10 @@ SpecOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document instead of tables.")]
 
 
+class WrongUseError(ValueError):
+    """The command asks for something that does not exist or cannot be."""
+
+
 class RefusedError(RuntimeError):
     """A check or the gate said no."""
 
@@ -66,7 +72,7 @@ def open_store(url: str) -> Store:
     """The store of a command.
 
     Raises:
-        StoreError: if nothing has been made there yet, or it is not a directory.
+        StoreError: if it is a file, or a URL that cannot be opened.
     """
     return Store(url or str(CHECKOUT / ".stemma"))
 
@@ -80,13 +86,15 @@ def show_json(value: Any) -> None:
 
 
 def table(title: str, *columns: str, rows: list[list[Any]]) -> Table:
-    """A table of strings; columns that begin with ``#`` hold numbers."""
+    """A table; columns that begin with ``#`` hold numbers. Cells are data: nothing in them is markup."""
     made = Table(title=title, title_justify="left", header_style="bold")
     for column in columns:
         number = column.startswith("#")
         made.add_column(column.lstrip("#"), justify="right" if number else "left", overflow="fold", no_wrap=number)
     for row in rows:
-        made.add_row(*[cell if isinstance(cell, str) else f"{cell:,}" for cell in row])
+        made.add_row(
+            *[cell if isinstance(cell, Text) else Text(cell if isinstance(cell, str) else f"{cell:,}") for cell in row]
+        )
     return made
 
 
@@ -96,7 +104,7 @@ def main() -> None:
 
     try:
         app()
-    except (SpecError, PartitionKeyError) as error:
+    except (SpecError, PartitionKeyError, WrongUseError) as error:
         _stop(error, WRONG_USE)
     except RefusedError as error:
         _stop(error, REFUSED)
@@ -107,11 +115,5 @@ def main() -> None:
 
 
 def _stop(error: Exception, code: int) -> None:
-    errors.print(f"[bold red]error:[/] {_escaped(str(error))}", highlight=False, soft_wrap=True)
+    errors.print(f"[bold red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
     raise SystemExit(code)
-
-
-def _escaped(text: str) -> str:
-    from rich.markup import escape
-
-    return escape(text)

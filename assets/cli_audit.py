@@ -7,14 +7,27 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+from rich.text import Text
 
-from assets.cli import UNVERIFIED, JsonOption, StoreOption, audit_app, console, open_store, show_json, table
+from assets.cli import (
+    UNVERIFIED,
+    JsonOption,
+    StoreOption,
+    WrongUseError,
+    audit_app,
+    console,
+    open_store,
+    show_json,
+    table,
+)
 from pipelines.provenance.artifact import Artifact
+from pipelines.provenance.files import StoreError
 from pipelines.provenance.lineage import ancestors, checkpoint
 from pipelines.provenance.manifest import Key
 from pipelines.provenance.store import Store
-from pipelines.provenance.trace import Fate, Read, Tracer, fates, find_documents
+from pipelines.provenance.trace import Fate, Read, Tracer, fates, find_documents, known
 
 RunArgument = Annotated[
     str, typer.Argument(metavar="CHECKPOINT", help="Name of a run or fine-tune, or a .safetensors file")
@@ -23,23 +36,44 @@ RunArgument = Annotated[
 
 @audit_app.command("checkpoint")
 def audit_checkpoint(name: RunArgument = "demo", json: JsonOption = False, store: StoreOption = "") -> None:
-    """What a checkpoint is and everything that it was made from, down to sources and licences."""
+    """What a checkpoint is and everything that it was made from, down to sources and licences.
+
+    What the trainer fed to the model is recomputed from the shards; exit code 4 if it is not what the checkpoint says.
+    """
     the_store = open_store(store)
     found = _checkpoint(the_store, name)
     family = list(ancestors(found))
     sources = _sources(found)
+    fed = _consumption(found)
+    same = fed in ("", found.facts.get("consumption"))
     if json:
         show_json(
             {
                 "checkpoint": _named(found),
                 "facts": found.facts,
+                "consumption_recomputed": fed,
                 "numerics": found.manifest.numerics,
                 "sources": sources,
                 "lineage": [_named(a) for a in family],
             }
         )
-        return
+    else:
+        _show_checkpoint(found, family, sources, fed, same=same)
+    if not same:
+        raise typer.Exit(UNVERIFIED)
+
+
+def _show_checkpoint(
+    found: Artifact, family: list[Artifact], sources: list[dict[str, Any]], fed: str, *, same: bool
+) -> None:
     console.print(f"[bold]{found.key}[/] manifest {found.digest}\ncontent {found.content}", highlight=False)
+    if fed:
+        console.print(
+            f"consumption {fed}: recomputed from the shards, "
+            + ("equal to what the trainer fed" if same else f"but the trainer fed {found.facts['consumption']}"),
+            highlight=False,
+            soft_wrap=True,
+        )
     facts = [[name, str(value)] for name, value in found.facts.items() if not isinstance(value, (dict, list))]
     console.print(table("facts", "fact", "value", rows=facts))
     if sources:
@@ -76,8 +110,11 @@ def audit_step(
     store: StoreOption = "",
 ) -> None:
     """The documents that one training step read, with distribution, version, file, line and licence."""
-    tracer = Tracer(_checkpoint(open_store(store), name))
-    reads = tracer.documents(step)
+    try:
+        tracer = Tracer(_checkpoint(open_store(store), name))
+        reads = tracer.documents(step)
+    except ValueError as error:
+        raise WrongUseError(str(error)) from None
     about = tracer.described([read.doc_id for read in reads])
     rows = [_document_row(read, about[read.doc_id]) for read in reads]
     if json:
@@ -125,7 +162,7 @@ def audit_document(
     the_store = open_store(store)
     found = dict(find_documents(the_store, document))
     if not found:
-        raise ValueError(
+        raise WrongUseError(
             f"no document {document[:60]!r} in {the_store.url}. Give an id of 32 hexadecimal digits, a "
             "uri, or a passage of at least eight words as it stands in the text."
         )
@@ -177,10 +214,20 @@ def audit_verify(json: JsonOption = False, store: StoreOption = "") -> None:
         for line in report.unfinished:
             console.print(f"unfinished, no evidence: {line}", markup=False, highlight=False, soft_wrap=True)
         for problem in report.problems:
-            console.print(f"[red]✗[/] {problem}", highlight=False, soft_wrap=True)
+            console.print(Text.assemble(("✗ ", "red"), problem), soft_wrap=True)
         console.print("[green]verified[/]" if report.sound else f"[bold red]{len(report.problems)} problems[/]")
     if not report.sound:
         raise typer.Exit(UNVERIFIED)
+
+
+def _consumption(found: Artifact) -> str:
+    """The chain over every sequence that the plan says, from the shards; empty for a fine-tune."""
+    from pipelines.consumption import recompute_consumption
+
+    if found.key.asset != "pretrained_model":
+        return ""
+    tracer = Tracer(found)
+    return recompute_consumption(tracer.plan, tracer.readers, found.facts["step"])
 
 
 def _checkpoint(store: Store, name: str) -> Artifact:
@@ -188,7 +235,10 @@ def _checkpoint(store: Store, name: str) -> Artifact:
     path = Path(name)
     if path.suffix == ".safetensors" and path.is_file():
         return _identified(store, path)
-    return checkpoint(store, name)
+    try:
+        return checkpoint(store, name)
+    except StoreError as error:
+        raise WrongUseError(str(error)) from None
 
 
 def _identified(store: Store, path: Path) -> Artifact:
@@ -231,12 +281,7 @@ def _document_row(read: Read, about: dict[str, Any]) -> dict[str, Any]:
 
 def _answer(store: Store, doc_id: bytes, artifact: Artifact) -> dict[str, Any]:
     """Everything that the store knows of one document."""
-    published = [
-        store.open(*key)
-        for key in store.keys()
-        if not key.part and key.asset in ("training_documents", "clean_documents", "raw_documents")
-    ]
-    tree = sorted(published, key=lambda a: a.key.asset, reverse=True)  # training, raw, clean: trees come nearest first
+    tree = [a for asset in ("training_documents", "clean_documents", "raw_documents") for a in known(store, asset)]
     seen_by = []
     for key in store.keys():
         if key.asset == "pretrained_model" and not key.part:
@@ -293,10 +338,11 @@ def _plain(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _show_answer(answer: dict[str, Any]) -> None:
-    console.print(f"\n[bold]{answer['doc_id']}[/] {answer.get('uri', '')}", highlight=False)
+    console.print(f"\n[bold]{answer['doc_id']}[/] {escape(answer.get('uri', ''))}", highlight=False)
     console.print(
         f"{answer['source']} · {answer.get('file', '')} line {answer.get('position', '?')} · "
         f"{answer.get('licence', '')} · {answer.get('num_bytes', 0):,} bytes",
+        markup=False,
         highlight=False,
     )
     rows = [[f["stage"], f["fate"], _because(f)] for f in answer["fates"]]

@@ -101,7 +101,7 @@ def _build(spec: Spec, store: Store, planner: Any, steps: list[Any], name: str) 
 
     log = store.scratch / "logs" / f"{time.strftime('%Y%m%dT%H%M%S')}-{name}.log"
     with output_to(log) as descriptor, os.fdopen(descriptor, "w", closefd=False) as terminal:
-        shown = Console(file=terminal, force_terminal=sys.__stdout__.isatty() if sys.__stdout__ else None)
+        shown = Console(file=terminal, force_terminal=os.isatty(descriptor))
         with Bars(shown, due, store) as bars:
             runner = Runner(spec, store, planner, bars.update, bars.say)
             built = runner.run(steps)
@@ -168,23 +168,20 @@ class Bars:
 
     def _follow_training(self) -> None:
         while not self._stop.wait(1.0):
-            if self._running in ("pretrained_model", "finetuned_model"):
-                note = training_note(self._store.scratch)
-                self._progress.update(self._tasks[self._running], note=note)
+            running = self._running
+            if running in ("pretrained_model", "finetuned_model"):
+                self._progress.update(self._tasks[running], note=training_note(self._store.scratch))
 
 
 def training_note(scratch: Path) -> str:
-    """``step 120 / 640, loss 3.21`` from the newest metrics file of a trainer, or nothing."""
+    """``step 120, loss 3.211, 20,000 tokens/s`` from the newest metrics file of a trainer, or nothing."""
     import json
 
-    files = sorted(scratch.rglob("metrics.jsonl"), key=lambda path: path.stat().st_mtime)
-    if not files:
-        return ""
-    lines = files[-1].read_text(encoding="utf-8").splitlines()
     try:
-        last = json.loads(lines[-1])
+        newest = max(scratch.rglob("metrics.jsonl"), key=lambda path: path.stat().st_mtime)
+        last = json.loads(newest.read_text(encoding="utf-8").splitlines()[-1])
         return f"step {last['step']}, loss {last['loss']:.3f}, {last.get('tokens_per_second', 0):,.0f} tokens/s"
-    except (IndexError, ValueError, KeyError):
+    except (OSError, IndexError, ValueError, KeyError):  # none yet, or removed while we looked
         return ""
 
 
@@ -195,7 +192,7 @@ def ui(
     spec: SpecOption = "",
 ) -> None:
     """Open Dagster on http://127.0.0.1:3000, with everything that was built in its history. Ctrl-C ends it."""
-    from assets.run import dagster_home, open_instance
+    from assets.run import bury, dagster_home, open_instance
 
     the_spec, the_store = load_spec(spec), open_store(store)
     os.environ.update(STEMMA_STORE=the_store.url, STEMMA_SPEC=str(the_spec.path.resolve()))
@@ -204,6 +201,7 @@ def ui(
 
     with open_instance(the_store) as instance:
         mirror(the_spec, instance)
+        bury(instance)
     console.print(f"Dagster: http://127.0.0.1:{port} (history in {home}); Ctrl-C ends it.", highlight=False)
     # a shell that starts us in the background leaves SIGINT ignored, and dagster would then ignore SIGTERM too
     signal.signal(signal.SIGINT, signal.default_int_handler)

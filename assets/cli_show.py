@@ -11,10 +11,22 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import typer
 from rich.columns import Columns
+from rich.markup import escape
 from rich.panel import Panel
 from rich.text import Text
 
-from assets.cli import JsonOption, SpecOption, StoreOption, app, console, load_spec, open_store, show_json, table
+from assets.cli import (
+    JsonOption,
+    SpecOption,
+    StoreOption,
+    WrongUseError,
+    app,
+    console,
+    load_spec,
+    open_store,
+    show_json,
+    table,
+)
 from pipelines.provenance.artifact import Artifact
 from pipelines.provenance.fates import FILE as FATES_FILE
 from pipelines.provenance.fates import KEPT, MERGED
@@ -77,7 +89,12 @@ def status(
     for name in [run] if run else the_spec.document.runs:
         steps.update({step.key: step for step in planner.steps(name)})
     rows = [
-        {**key._asdict(), "state": step.state, "because": step.because, "digest": _digest(the_store, key)}
+        {
+            **key._asdict(),
+            "state": step.state,
+            "because": step.because,
+            "digest": _digest(the_store, planner.blueprint(key).under or key),
+        }
         for key, step in steps.items()
     ]
     if json:
@@ -93,7 +110,7 @@ def status(
             "because",
             "content",
             rows=[
-                [r["asset"], r["partition"], f"[{colour[r['state']]}]{r['state']}[/]", r["because"], r["digest"][:12]]
+                [r["asset"], r["partition"], Text(r["state"], style=colour[r["state"]]), r["because"], r["digest"][:12]]
                 for r in rows
             ],
         )
@@ -134,7 +151,7 @@ def export(
     from training.export import export as export_checkpoint
 
     if out.exists() and any(out.iterdir()):
-        raise ValueError(f"{out} is not empty; give a new directory.")
+        raise WrongUseError(f"{out} is not empty; give a new directory.")
     facts = export_checkpoint(checkpoint(open_store(store), run), out)
     if json:
         show_json({"path": str(out), **facts})
@@ -153,7 +170,7 @@ def _published(store: Store, asset: str, partition: str) -> list[Artifact]:
         hint = (
             f"its partitions are {', '.join(partitions)}" if partitions else f"there are {', '.join(there) or 'none'}"
         )
-        raise ValueError(f"{asset} {partition} is not in {store.url}; {hint}.")
+        raise WrongUseError(f"{asset} {partition} is not in {store.url}; {hint}.")
     return [store.open(*key) for key in keys]
 
 
@@ -231,7 +248,7 @@ def _show_document(row: dict[str, Any]) -> None:
         sides = [("before", row["before"]), ("after", row["after"])]
     else:
         sides = [("text", row["after"] if row["after"] is not None else row["before"])]
-    console.rule(head, align="left")
+    console.rule(escape(head), align="left")
     width = max(30, (console.width - 2) // len(sides) - 1)
     console.print(Columns([Panel(Text(_shortened(text)), title=name, width=width) for name, text in sides]))
 

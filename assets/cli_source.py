@@ -76,7 +76,7 @@ def source_add(
         show_json({"source": key, "corpus": corpus, "run": corpus, "spec": str(the_spec.path), "sample": first})
         return
     for number, sampled in enumerate(first, 1):
-        console.print(f"[dim]{number}[/] {sampled[:160]!r}", highlight=False)
+        console.print(f"{number} {sampled[:160]!r}", markup=False, highlight=False)
     console.print(f"{the_spec.path.name}: source {key} ({reader}) in corpus {corpus}. Next: stemma run {corpus}")
 
 

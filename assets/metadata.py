@@ -13,10 +13,7 @@ FIRST_COLUMNS = ("documents.arrow", "signatures.arrow", "merged.arrow", "items.a
 
 def described(artifact: Artifact) -> dict[str, Any]:
     """Metadata of one materialization, with names that stay the same, so that the UI can plot them over time."""
-    metadata: dict[str, Any] = {
-        "provenance": dg.MetadataValue.md(provenance(artifact)),
-        "dagster/uri": f"{artifact.store.url}/{artifact.prefix}",
-    }
+    metadata: dict[str, Any] = {}
     if "seen" in artifact.counts:
         metadata["funnel"] = dg.MetadataValue.md(funnel(artifact))
         metadata["kept_ratio"] = artifact.counts[KEPT] / max(artifact.counts["seen"], 1)
@@ -27,6 +24,8 @@ def described(artifact: Artifact) -> dict[str, Any]:
         metadata["dagster/row_count"] = rows
     if schema := _schema(artifact):
         metadata["dagster/column_schema"] = schema
+    metadata["provenance"] = dg.MetadataValue.md(provenance(artifact))
+    metadata["dagster/uri"] = f"{artifact.store.url}/{artifact.prefix}"
     return metadata
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from assets.blueprint import BLUEPRINTS, ORDER, Blueprint, ends_of_run
@@ -85,6 +86,8 @@ class Planner:
             return Step(key, MISSING, "not made yet")
         if key.asset in self.force:
             return Step(key, STALE, "forced")
+        if refused(self.store, published.digest).exists():
+            return Step(key, STALE, "a check refused it")
         if blueprint.settled is not None:
             return self._settled(key, blueprint)
         if blueprint.pinned:
@@ -120,6 +123,11 @@ class Planner:
         return Step(key, FRESH) if blueprint.settled(self.store) else Step(key, STALE, "not judged yet")
 
 
+def refused(store: Store, manifest: str) -> Path:
+    """Marks an artifact that a blocking check refused: the memo knows it, yet nothing may be built on it."""
+    return store.scratch / "refused" / manifest
+
+
 def why(published: Artifact, blueprint: Blueprint, inputs: list[Artifact]) -> str:
     """The first thing that differs between what is published and what the spec asks for."""
     manifest = published.manifest
@@ -132,7 +140,7 @@ def why(published: Artifact, blueprint: Blueprint, inputs: list[Artifact]) -> st
     before = {i.key: i.content for i in manifest.inputs}
     after = {i.key: i.content for i in inputs}
     changed_keys = [str(k) for k in after if before.get(k) != after[k]] + [f"{k} (gone)" for k in before.keys() - after]
-    return f"input {_listed(changed_keys)} changed"
+    return f"input {_listed(changed_keys)} changed" if changed_keys else "the order of its inputs changed"
 
 
 def difference(before: dict[str, Any], after: dict[str, Any]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import multiprocessing.connection
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -18,22 +19,23 @@ PAYS_FROM = 4  # a worker costs about 1.5 s of imports: fewer sources than this 
 
 def build_side_by_side(
     spec: Path, store: str, keys: Sequence[Key], waiting: Callable[[str], None], workers: int = 0
-) -> Iterator[tuple[Key, bool]]:
-    """Build keys that do not depend on one another; yields each with whether it was computed, as they finish.
+) -> Iterator[Key]:
+    """Build keys that do not depend on one another; yields each as it is finished.
 
     Digests do not depend on the number of workers: every key is one task, with one thread. ``waiting`` is told what
     a worker waits for.
     """
     context = multiprocessing.get_context("spawn")  # polars and numba do not survive a fork of a threaded parent
-    workers = workers or min(len(keys), os.cpu_count() or 1)
+    workers = workers or min(len(keys), _cores())
     messages = context.SimpleQueue()
     teller = threading.Thread(target=lambda: [waiting(message) for message in iter(messages.get, None)], daemon=True)
     teller.start()
-    with ProcessPoolExecutor(workers, context, initializer=_one_thread, initargs=(messages,)) as pool:
+    with ProcessPoolExecutor(workers, context, initializer=_begin, initargs=(messages,)) as pool:
         tasks = {pool.submit(_build, str(spec), store, key): key for key in keys}
         try:
             for task in as_completed(tasks):
-                yield tasks[task], task.result()
+                task.result()
+                yield tasks[task]
         finally:
             for task in tasks:
                 task.cancel()
@@ -41,14 +43,27 @@ def build_side_by_side(
             teller.join()
 
 
-def _one_thread(messages: SimpleQueue) -> None:
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _begin(messages: SimpleQueue) -> None:
+    """In every worker: one thread each, a way to speak, and an end when the parent is killed."""
     global _messages  # noqa: PLW0603 - one queue for the life of a worker
     _messages = messages
     for name in ("POLARS_MAX_THREADS", "NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "RAYON_NUM_THREADS"):
         os.environ.setdefault(name, "1")
+    threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
-def _build(spec: str, store: str, key: Key) -> bool:
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        multiprocessing.connection.wait([parent.sentinel])
+        os._exit(1)
+
+
+def _build(spec: str, store: str, key: Key) -> None:
     from assets.builder import build_key
     from pipelines.provenance.store import Store
     from pipelines.spec import Spec
@@ -57,4 +72,4 @@ def _build(spec: str, store: str, key: Key) -> bool:
         if _messages is not None:
             _messages.put(f"{key}: waiting for the lease of {holder}")
 
-    return build_key(Spec.load(Path(spec)), Store(store), key, waiting=waiting).computed
+    build_key(Spec.load(Path(spec)), Store(store), key, waiting=waiting)

@@ -7,8 +7,8 @@ from assets.finetuning import finetuned_model
 from assets.partitions import CHECKPOINTS, RUNS
 from assets.pretraining import pretrained_model
 from assets.workspace import Workspace, form
-from evals.bundle import BUNDLE_VERSION
-from evals.card import CARD_VERSION
+from evals.bundle import BUNDLE_VERSION, BundleRecipe
+from evals.card import CARD_VERSION, CardRecipe
 from evals.gate import CHAMPION_VERSION, GateRecipe
 
 GROUP, OWNERS = "release", ["team:evaluation"]
@@ -39,6 +39,7 @@ def champion(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.Mate
     kinds={"markdown"},
     partitions_def=CHECKPOINTS,
     code_version=CARD_VERSION,
+    config_schema=form(CardRecipe),
     deps=[*CHECKPOINT_DEPS, benchmark_scores],
 )
 def model_card(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.MaterializeResult:
@@ -52,6 +53,7 @@ def model_card(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.Ma
     kinds={"json"},
     partitions_def=CHECKPOINTS,
     code_version=BUNDLE_VERSION,
+    config_schema=form(BundleRecipe),
     deps=CHECKPOINT_DEPS,
 )
 def audit_bundle(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.MaterializeResult:

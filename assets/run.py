@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from assets.cli import CHECKOUT, RefusedError
-from assets.planner import Planner, Step
+from assets.planner import Planner, Step, refused
 from assets.pool import PAYS_FROM, build_side_by_side
 from pipelines.provenance.files import StoreError
 from pipelines.provenance.manifest import Key
@@ -54,29 +54,49 @@ class Runner:
         with open_instance(self.store) as instance:
             mirror(self.spec, instance)
             bury(instance)
-            for keys in _by_asset([step.key for step in steps if step.due]):
+            due = [step.key for step in steps if step.due or not is_recorded(step.key, instance)]
+            for keys in _by_asset(due):
                 computed += self._build(keys, instance)
         return computed
 
     def _build(self, keys: list[Key], instance: dg.DagsterInstance) -> int:
-        """All due partitions of one asset."""
+        """All due partitions of one asset; and a Dagster run for those that were built but whose run was killed."""
         for key in keys:
             self.planner.forget(key)
-        due = []
-        for key in keys:
-            if self.planner.step(key).due:
-                due.append(key)
-            else:
-                self.progress(key, "cut off")
+        due = [key for key in keys if self.planner.step(key).due]
         if keys[0].asset in BY_SOURCE and len(due) >= PAYS_FROM and not self.planner.force:
-            for key, _ in build_side_by_side(self.spec.path, self.store.url, due, self.waiting):
+            for key in build_side_by_side(self.spec.path, self.store.url, due, self.waiting):
                 self.progress(key, "built")
-        for key in due:
+        for key in keys:
+            if key not in due and is_recorded(key, instance):
+                self.progress(key, "cut off")
+                continue
             self.progress(key, "running")
-            execute(key, instance, force=key.asset in self.planner.force)
-            self.planner.settle(key)
+            self._execute(key, instance)
             self.progress(key, "done")
         return len(due)
+
+    def _execute(self, key: Key, instance: dg.DagsterInstance) -> None:
+        """One run; what a check refuses stays marked until a run of it succeeds."""
+        under = self.planner.blueprint(key).under or key
+        try:
+            execute(key, instance, force=key.asset in self.planner.force)
+        except RefusedError:
+            if key.asset != "champion" and (found := self.store.get(under)):
+                mark = refused(self.store, found.digest)
+                mark.parent.mkdir(parents=True, exist_ok=True)
+                mark.touch()
+            raise
+        self.planner.settle(key)
+        if found := self.store.get(under):
+            refused(self.store, found.digest).unlink(missing_ok=True)
+
+
+def is_recorded(key: Key, instance: dg.DagsterInstance) -> bool:
+    """Whether the UI's history knows a materialization of this asset and partition."""
+    import dagster as dg
+
+    return key.partition in instance.get_materialized_partitions(dg.AssetKey(key.asset))
 
 
 def _by_asset(keys: list[Key]) -> list[list[Key]]:
@@ -141,7 +161,7 @@ def execute(key: Key, instance: dg.DagsterInstance, *, force: bool = False) -> N
 
     job = defs.get_implicit_global_asset_job_def().get_subset(asset_selection={dg.AssetKey(key.asset)})
     config: dict[str, Any] = {"loggers": {"console": {"config": {"log_level": "WARNING"}}}}
-    if force and key.asset not in ("model_card", "audit_bundle"):
+    if force:
         config["ops"] = {key.asset: {"config": {"force": True}}}
     result = job.execute_in_process(
         tags={PROCESS_TAG: f"{platform.node()}:{os.getpid()}"},
@@ -189,3 +209,4 @@ def output_to(log: Path) -> Iterator[int]:
         os.dup2(terminal, 1)
         os.dup2(terminal_errors, 2)
         os.close(terminal_errors)
+        os.close(terminal)

@@ -8,6 +8,7 @@ from typing import Any
 
 from rich.console import Console
 
+from assets.blueprint import contest
 from assets.cli import table
 from pipelines.provenance.artifact import Artifact
 from pipelines.provenance.manifest import Key
@@ -27,7 +28,7 @@ def summary(spec: Spec, store: Store, run: str) -> dict[str, Any]:
         "funnel": [{"stage": asset, **counts} for asset, counts in funnel(spec, store, run)],
         "model": {"digest": model.digest, **model.facts} if model else None,
         "scores": [{"checkpoint": name, **score} for name in names for score in scores(store, name)],
-        "champion": champion(store),
+        "champion": champion(spec, store, run),
         "store": store.url,
         "report": str(_loss_plot(store, model)) if model else None,
     }
@@ -66,8 +67,9 @@ def scores(store: Store, checkpoint: str) -> list[dict[str, Any]]:
     return found.json("scores.json")["scores"] if found else []
 
 
-def champion(store: Store) -> dict[str, Any] | None:
-    found = store.get(Key("champion", "current"))
+def champion(spec: Spec, store: Store, run: str) -> dict[str, Any] | None:
+    """Who is in charge of the contest that a run takes part in."""
+    found = store.get(contest(spec, run))
     return found.json("champion.json") if found else None
 
 
@@ -133,17 +135,19 @@ def _show_scores(console: Console, spec: Spec, store: Store, run: str) -> None:
                 rows=rows,
             )
         )
-    if in_charge := champion(store):
+    if in_charge := champion(spec, store, run):
         reasons = "; ".join(in_charge["reasons"])
         console.print(f"champion: [bold]{in_charge['checkpoint']['partition']}[/] ({reasons})", highlight=False)
 
 
 def _show_next(console: Console, store: Store, run: str) -> None:
+    model = store.get(Key("pretrained_model", run))
+    step = min(120, model.facts["step"]) if model else 1
     console.print(f"\nstore: {store.url}", highlight=False, soft_wrap=True)
     for command, effect in (
         ("stemma ui", "the graph, funnels, plots and checks in the browser"),
         (f'stemma generate --run {run} "Return the "', "let the model write"),
-        (f"stemma audit step {run} 120", "the documents that step 120 read"),
+        (f"stemma audit step {run} {step}", f"the documents that step {step} read"),
         ("stemma audit verify", "prove that every byte is the one that was sealed"),
         ("stemma source add NAME PATH --license SPDX --corpus mine && stemma run mine", "train on your own text"),
     ):

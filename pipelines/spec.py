@@ -253,6 +253,13 @@ class Spec:
             for entry in corpus.sources:
                 if entry != INSTALLED:  # always there; listing the environment takes 0.4 s
                     self._selected(entry, name)
+        self._check_shapes()
+
+    def _check_shapes(self) -> None:
+        document = self.document
+        for key, source in document.sources.items():
+            if source.reader != INSTALLED and not source.path:
+                raise SpecError(f"{self._at(('sources', key))}: reader {source.reader!r} needs a path.")
         for name, suite in document.suites.items():
             if bool(suite.corpus) == bool(suite.path):
                 raise SpecError(f"{self._at(('suites', name))}: a suite has either a corpus or a path.")

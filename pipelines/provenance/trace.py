@@ -6,9 +6,10 @@ holds T + 1 tokens, and the document of its last target counts as read.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -52,14 +53,22 @@ class Tracer:
     """Answers for one checkpoint.
 
     Args:
-        checkpoint: an artifact with a plan and a mixture in its family tree.
+        checkpoint: a pretrained model.
+
+    Raises:
+        ValueError: for a fine-tune, whose steps read examples and not sequences of the mixture.
     """
 
     def __init__(self, checkpoint: Artifact) -> None:
+        if checkpoint.key.asset == "finetuned_model":
+            base = checkpoint.input("pretrained_model").key.partition
+            raise ValueError(
+                f"{checkpoint.key} is a fine-tune: its steps read examples, which `stemma show finetuning_shards "
+                f"{checkpoint.key.partition}` lists with their documents. Its base, whose steps can be asked, is {base}."
+            )
         self.checkpoint = checkpoint
         self.mixture = ancestor(checkpoint, "mixture")
         self.plan = Plan.model_validate(self.mixture.json("plan.json"))
-        self.steps = int(checkpoint.facts.get("step", self.plan.num_steps)) if "step" in checkpoint.facts else 0
         self._shards = self.mixture.input("token_shards")
         self._readers: dict[str, ShardReader] = {}
 
@@ -141,45 +150,60 @@ def fates(artifacts: list[Artifact], doc_id: bytes) -> list[Fate]:
 def find_documents(store: Store, needle: str) -> Iterator[tuple[bytes, Artifact]]:
     """Documents by id (32 hexadecimal digits), uri, or text (whole, or a passage of at least eight words).
 
-    Looks at published raw documents first (uri, id, raw text), then at clean ones (a passage copied from what a model
-    has read). Yields each document once, with the artifact in which it was found.
-
-    Raises:
-        ValueError: for a passage shorter than eight words.
+    Looks at raw documents first (uri, id, raw text), then at clean ones (a passage copied from what a model has
+    read): the published ones, and those that a checkpoint was made from before its sources moved on. Yields each
+    document once, with the artifact in which it was found.
     """
-    as_id = _as_id(needle)
-    is_uri = needle.startswith(("pkg:", "file:")) or ("#" in needle and " " not in needle)
-    words = needle.split()
-    if as_id is None and not is_uri and len(words) < 8:
-        is_uri = True  # perhaps a uri of some other form; a passage this short would match too much
+    matches = _matcher(needle)
     seen: set[bytes] = set()
     for asset in ("raw_documents", "clean_documents"):
-        for key in store.keys():
-            if key.asset != asset or key.part:
-                continue
-            artifact = store.open(*key)
-            for doc_id in _matches(artifact, needle, as_id, is_uri, words):
+        for artifact in known(store, asset):
+            for doc_id in matches(artifact):
                 if doc_id not in seen:
                     seen.add(doc_id)
                     yield doc_id, artifact
         if seen:
             return
-    if is_uri and len(words) > 1:
-        raise ValueError(f"{len(words)} words are too few to find a document by; give a passage of at least eight.")
 
 
-def _matches(artifact: Artifact, needle: str, as_id: bytes | None, is_uri: bool, words: list[str]) -> Iterator[bytes]:
-    if as_id is not None or is_uri:
-        column, value = ("doc_id", pa.scalar(as_id, pa.binary(16))) if as_id is not None else ("uri", needle)
-        names = ["documents.arrow", FATES_FILE] if as_id is not None else ["documents.arrow"]
-        for name in names:
-            for batch in read_batches(artifact.local(name)):
-                yield from batch.filter(pc.equal(batch[column], value))["doc_id"].to_pylist()
-        return
+def known(store: Store, asset: str) -> list[Artifact]:
+    """Published artifacts of an asset, and superseded ones that a published checkpoint was made from."""
+    found: dict[str, Artifact] = {}
+    for key in store.keys():
+        if key.asset == asset and not key.part:
+            artifact = store.open(*key)
+            found[artifact.digest] = artifact
+    for key in store.keys():
+        if key.asset == "pretrained_model" and not key.part:
+            for artifact in ancestors(store.open(*key)):
+                if artifact.key.asset == asset and not artifact.key.part:
+                    found.setdefault(artifact.digest, artifact)
+    return list(found.values())
+
+
+def _matcher(needle: str) -> Callable[[Artifact], Iterator[bytes]]:
+    words = needle.split()
+    if (as_id := _as_id(needle)) is not None:
+        wanted = pa.scalar(as_id, pa.binary(16))
+        return lambda artifact: _equal(artifact, ("documents.arrow", FATES_FILE), "doc_id", wanted)
+    if len(words) == 1:
+        return lambda artifact: _equal(artifact, ("documents.arrow",), "uri", needle)
     passage = " ".join(words)
+    compare = pc.match_substring if len(words) >= 8 else pc.equal  # so few words would match too much: only whole texts
+    return lambda artifact: _with_text(artifact, passage, compare)
+
+
+def _equal(artifact: Artifact, names: tuple[str, ...], column: str, value: Any) -> Iterator[bytes]:
+    for name in names:
+        for batch in read_batches(artifact.local(name)):
+            yield from batch.filter(pc.equal(batch[column], value))["doc_id"].to_pylist()
+
+
+def _with_text(artifact: Artifact, passage: str, compare: Callable[..., Any]) -> Iterator[bytes]:
     for batch in read_batches(artifact.local("texts.arrow")):
-        flat = pc.utf8_trim_whitespace(pc.replace_substring_regex(batch["text"], r"\s+", " "))
-        yield from batch.filter(pc.match_substring(flat, passage))["doc_id"].to_pylist()
+        # all white space is one, as in str.split: a passage may have been wrapped anew on its way here
+        flat = pc.utf8_trim_whitespace(pc.replace_substring_regex(batch["text"], r"[\s\p{Z}\x0b\x{85}]+", " "))
+        yield from batch.filter(compare(flat, passage))["doc_id"].to_pylist()
 
 
 def _as_id(text: str) -> bytes | None:

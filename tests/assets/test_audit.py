@@ -99,7 +99,7 @@ def test_a_quarantined_record_is_found_by_its_id(finished):
 
 
 def test_a_passage_of_three_words_is_refused(finished):
-    assert "at least eight" in finished.stemma("audit", "document", "three words only", code=1)
+    assert "at least eight" in finished.stemma("audit", "document", "three words only", code=2)
 
 
 def test_audit_checkpoint_shows_licences_and_lineage(finished, tmp_path):
@@ -128,8 +128,8 @@ def test_verify_fails_with_exit_code_4_and_names_the_file(workplace):
 
 
 def test_audit_of_a_step_beyond_the_run_says_how_many_there_are(finished):
-    assert "steps 1 to 130" in finished.stemma("audit", "step", "demo", "131", code=1)
+    assert "steps 1 to 130" in finished.stemma("audit", "step", "demo", "131", code=2)
 
 
 def test_audit_of_an_unknown_checkpoint_lists_what_there_is(finished):
-    assert "demo" in finished.stemma("audit", "checkpoint", "large", code=1)
+    assert "demo" in finished.stemma("audit", "checkpoint", "large", code=2)

@@ -155,11 +155,13 @@ def test_an_asset_page_shows_funnel_checks_and_provenance(served, browser):
     shot(browser, "checks")
 
 
-def test_numbers_are_plotted_over_time(served, browser):
+def test_the_overview_speaks_of_the_data(served, browser):
     _, base = served
-    browser.get(f"{base}/assets/clean_documents?view=plots")
-    wait_for_text(browser, "kept")
-    shot(browser, "plots")
+    browser.get(f"{base}/assets/clean_documents?view=overview")
+    text = wait_for_text(browser, "Row count")
+    shot(browser, "overview")
+    assert "pass the quality rules" in text
+    assert "sha256_out" in wait_for_text(browser, "sha256_out")
 
 
 def test_a_materialization_launched_from_the_browser_succeeds(served, browser):

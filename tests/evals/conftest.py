@@ -3,6 +3,7 @@
 import hashlib
 import random
 import socket
+from contextlib import contextmanager
 
 import pyarrow as pa
 import pytest
@@ -148,8 +149,8 @@ def make_checkpoint(tokenizer):
     return make
 
 
-@pytest.fixture(scope="session")
-def no_sockets():
+@contextmanager
+def sockets_denied():
     """Nothing in this process may look up a name or connect."""
 
     def refuse(*args, **kwargs):
@@ -161,8 +162,20 @@ def no_sockets():
         yield
 
 
+@pytest.fixture
+def no_sockets():
+    """Denied for one test, not for those that come after it."""
+    with sockets_denied():
+        yield
+
+
+def _asked(run_suite, *arguments):
+    with sockets_denied():
+        return run_suite(*arguments)
+
+
 @pytest.fixture(scope="session")
-def world(tmp_path_factory, make_heldout, make_checkpoint, two_sources, no_sockets):
+def world(tmp_path_factory, make_heldout, make_checkpoint, two_sources):
     """One suite, two checkpoints, and what they answered through lm-eval."""
     from types import SimpleNamespace
 
@@ -181,7 +194,7 @@ def world(tmp_path_factory, make_heldout, make_checkpoint, two_sources, no_socke
             store,
             "benchmark_samples",
             name,
-            lambda d, m=model: run_suite(m, [suite], EvalRecipe(), d),
+            lambda d, m=model: _asked(run_suite, m, [suite], EvalRecipe(), d),
             EvalRecipe(),
             [model, suite],
         )

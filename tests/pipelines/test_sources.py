@@ -104,7 +104,7 @@ def test_what_was_quarantined_can_be_found_again(tmp_path):
     artifact = taken_in(Store(tmp_path / "s"), tmp_path / "d")
     assert artifact.facts["reasons"] == {"dropped: empty": 1, "quarantined: NUL byte": 1, "quarantined: not JSON": 1}
     assert artifact.facts["ignored_files"] == ["readme.pdf"]
-    assert artifact.counts == {"seen": 4, "kept": 1, "held_out": 0, "dropped": 1, "merged": 0, "quarantined": 2,
+    assert artifact.counts == {"docs": 1, "seen": 4, "kept": 1, "held_out": 0, "dropped": 1, "merged": 0, "quarantined": 2,
                                "files": 1, "num_bytes": 4}  # fmt: skip
     reasons = artifact.table("fates.arrow")["reason"].to_pylist()
     assert reasons[2] == "not JSON: a.jsonl line 3 (bytes 39-44), character 1"
