@@ -37,7 +37,7 @@ def main() -> None:
     graph = json.loads((HERE.parent / "tests" / "golden" / "graph.json").read_text(encoding="utf-8"))
     places = placed(graph)
     right = max(x for x, _ in places.values())
-    figure = Figure(figsize=(17, 6.2), layout="constrained")
+    figure = Figure(figsize=(23, 6.4), layout="constrained")
     axes = figure.subplots()
     for lane, (group, colour) in enumerate(zip(LANES, COLOURS, strict=True)):
         top = -lane * 1.5 + 0.42
@@ -56,11 +56,11 @@ def main() -> None:
         corner = (x - WIDTH / 2, y - HEIGHT / 2)
         axes.add_patch(FancyBboxPatch(corner, WIDTH, HEIGHT, boxstyle="round,pad=0,rounding_size=0.08", fc="white",
                                       ec=colour, lw=1.4, zorder=3))  # fmt: skip
-        axes.text(x, y, name, ha="center", va="center", fontsize=8.2, zorder=4)
+        axes.text(x, y, name, ha="center", va="center", fontsize=7.8, zorder=4)
     axes.set_xlim(-3.7, right + 1.5)
     axes.set_ylim(-9.0, 0.6)
     axes.axis("off")
-    figure.savefig(HERE / "graph.png", dpi=100)
+    figure.savefig(HERE / "graph.png", dpi=80)
 
 
 if __name__ == "__main__":
