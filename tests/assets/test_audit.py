@@ -133,3 +133,32 @@ def test_audit_of_a_step_beyond_the_run_says_how_many_there_are(finished):
 
 def test_audit_of_an_unknown_checkpoint_lists_what_there_is(finished):
     assert "demo" in finished.stemma("audit", "checkpoint", "large", code=2)
+
+
+def test_a_document_that_its_source_has_lost_is_still_found_with_the_steps_that_read_it(workplace):
+    steps = (workplace.json("audit", "step", "demo", str(step))["documents"] for step in range(1, 131))
+    row = next(r for rows in steps for r in rows if r["source"] == "notes/1")
+    name = row["uri"].rpartition(":")[2]
+    path = workplace.folder / "notes.jsonl"
+    lines = path.read_text().splitlines()
+    del lines[int(row["line"]) - 1]
+    path.write_text("\n".join(lines) + "\n")
+    workplace.stemma("run", "--select", "training_documents")
+    answer = workplace.json("audit", "document", row["doc_id"])[0]
+    assert answer["read_by"][0]["reads"], name
+
+
+def test_the_steps_of_a_fine_tune_are_not_those_of_its_base(finished):
+    assert "is a fine-tune" in finished.stemma("audit", "step", "demo-source", "1", code=2)
+
+
+def test_data_is_never_taken_for_markup():
+    from io import StringIO
+
+    from rich.console import Console
+
+    from assets.cli import table
+
+    printed = Console(file=StringIO(), width=80)
+    printed.print(table("t", "file", rows=[["pages/[id].tsx [/INST] [bold]x"]]))
+    assert "pages/[id].tsx [/INST] [bold]x" in printed.file.getvalue()

@@ -204,3 +204,41 @@ def test_the_summary_holds_funnel_model_scores_champion_and_the_loss_curve(finis
     assert answer["champion"]["checkpoint"]["partition"] == "demo"
     with open(answer["report"], "rb") as file:
         assert file.read(8) == b"\x89PNG\r\n\x1a\n"
+
+
+def test_what_a_check_refused_is_not_built_upon_until_the_check_passes(workplace):
+    from assets.planner import refused
+
+    store = workplace.store
+    artifact = store.open("unique_documents", "small")
+    mark = refused(store, artifact.digest)
+    mark.parent.mkdir(parents=True, exist_ok=True)
+    mark.touch()
+    assert ("unique_documents", "small", "a check refused it") in due(workplace)
+    workplace.stemma("run", "--select", "unique_documents")
+    assert not mark.exists()
+    assert digests(workplace)["unique_documents", "small"] == artifact.digest
+
+
+def test_what_was_built_without_a_dagster_run_gets_one_with_the_next_build(empty):
+    """A process that is killed between sealing and recording leaves an artifact that the UI does not know."""
+    from assets.builder import build_key
+    from assets.run import is_recorded, open_instance
+
+    build_key(empty.spec, empty.store, Key("raw_documents", "notes/1"))
+    empty.stemma("run", "--select", "clean_documents")
+    with open_instance(empty.store) as instance:
+        assert is_recorded(Key("raw_documents", "notes/1"), instance)
+
+
+def test_a_refused_candidate_has_its_card_and_its_bundle_and_exit_code_3(workplace):
+    workplace.edit(
+        "[finetunes.demo-source]",
+        '[runs.worse]\ncorpus = "small"\n[runs.worse.mixture]\nsequence_length = 64\n'
+        "batch_size = 8\nsteps = 4\n[runs.worse.training]\nlayers = 1\nwidth = 32\nheads = 2\nkv_heads = 1\n"
+        'mlp_width = 64\ndtype = "fp32"\n\n[finetunes.demo-source]',
+    )
+    said = workplace.stemma("run", "worse", code=3)
+    assert "HOLD" in said or "REJECT" in said
+    assert {("model_card", "worse"), ("audit_bundle", "worse")} <= set(digests(workplace))
+    assert workplace.store.open("champion", "docs").facts["partition"] == "demo"
