@@ -11,7 +11,8 @@ import typer
 
 from assets.cli import JsonOption, SpecOption, StoreOption, console, load_spec, open_store, show_json, source_app, table
 from pipelines.provenance.manifest import Key, checked_partition
-from pipelines.spec import Spec, SpecError, add_source
+from pipelines.spec import Spec, SpecError
+from pipelines.spec_edit import add_source
 
 PASSAGE_BYTES = 2000  # a book is cut at blank lines into documents of about this size; else it would be one document
 
@@ -38,7 +39,7 @@ def source_add(
     json: JsonOption = False,
     spec: SpecOption = "",
 ) -> None:
-    """Write a source, its corpus and a run of the same name with the demo's recipes into stemma.toml.
+    """Write a source, and if need be its corpus and a run of the same name with the demo's recipes, into stemma.toml.
 
     Reads the first documents before anything is written; then `stemma run mine` trains on your text.
     """
@@ -68,16 +69,16 @@ def source_add(
     if like := _cleaning(the_spec):
         written["cleaning"] = like
     text = add_source(the_spec.text, key, written, corpus, corpus, the_spec)
-    Spec(text, the_spec.path)  # what is written must load
+    runs = [name for name, said in Spec(text, the_spec.path).document.runs.items() if said.corpus == corpus]
     scratch = the_spec.path.with_name(f".{the_spec.path.name}.writing")
     scratch.write_text(text, encoding="utf-8")
     os.replace(scratch, the_spec.path)
     if json:
-        show_json({"source": key, "corpus": corpus, "run": corpus, "spec": str(the_spec.path), "sample": first})
+        show_json({"source": key, "corpus": corpus, "runs": runs, "spec": str(the_spec.path), "sample": first})
         return
     for number, sampled in enumerate(first, 1):
         console.print(f"{number} {sampled[:160]!r}", markup=False, highlight=False)
-    console.print(f"{the_spec.path.name}: source {key} ({reader}) in corpus {corpus}. Next: stemma run {corpus}")
+    console.print(f"{the_spec.path.name}: source {key} ({reader}) in corpus {corpus}. Next: stemma run {runs[0]}")
 
 
 @source_app.command("list")

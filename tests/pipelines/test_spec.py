@@ -8,7 +8,8 @@ import pytest
 from pydantic import Field
 
 from pipelines.provenance.recipe import Recipe
-from pipelines.spec import Spec, SpecError, add_source
+from pipelines.spec import Spec, SpecError
+from pipelines.spec_edit import add_source
 
 GOOD = """\
 # what we train on

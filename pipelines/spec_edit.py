@@ -1,0 +1,78 @@
+"""Editing the spec: what `stemma source add` writes into ``stemma.toml``. Comments and order stay as they are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import tomlkit
+
+from pipelines.spec import FILE, Spec, SpecError
+
+
+def add_source(text: str, key: str, source: dict[str, Any], corpus: str, run: str, like: Spec | None = None) -> str:
+    """``stemma.toml`` with one more source, in a corpus that is made if it is missing, and a run if none reads that corpus.
+
+    A new corpus and run take over every recipe of ``like``'s default run, with a vocabulary and a suite of their own.
+
+    Raises:
+        SpecError: if the source exists already, or the outcome would not load; nothing need be undone.
+    """
+    document = tomlkit.parse(text)
+    sources = document.setdefault("sources", tomlkit.table(is_super_table=True))
+    if key in sources:
+        raise SpecError(f"{FILE}: source {key!r} exists already; give the new snapshot another name, NAME/SNAPSHOT.")
+    sources[key] = _table(source)
+    corpora = document.setdefault("corpora", tomlkit.table(is_super_table=True))
+    if corpus in corpora:
+        corpora[corpus]["sources"].append(key)
+    else:
+        _add_corpus(document, key, corpus, like)
+    runs = document.setdefault("runs", tomlkit.table(is_super_table=True))
+    if run not in runs and all(said["corpus"] != corpus for said in runs.values()):
+        runs[run] = _table({"corpus": corpus, **_recipes(like, "runs", ("mixture", "training"))})
+    edited = tomlkit.dumps(document)
+    Spec(edited, like.path if like else Path(FILE))
+    return edited
+
+
+def _add_corpus(document: tomlkit.TOMLDocument, key: str, corpus: str, like: Spec | None) -> None:
+    vocabulary, suite = f"{corpus}-vocabulary", f"{corpus}-suite"
+    kinds = ("dedup", "heldout", "decontaminate", "shards", "heldout_shards")
+    document["corpora"][corpus] = _table(
+        {  # type: ignore[index]
+            "sources": [key],
+            "vocabulary": vocabulary,
+            "suites": [suite],
+            **_recipes(like, "corpora", kinds),
+        }
+    )
+    vocabularies = document.setdefault("vocabularies", tomlkit.table(is_super_table=True))
+    if vocabulary not in vocabularies:
+        vocabularies[vocabulary] = _table({"corpus": corpus, **_recipes(like, "vocabularies", ("recipe",))})
+    suites = document.setdefault("suites", tomlkit.table(is_super_table=True))
+    if suite not in suites:
+        suites[suite] = _table({"corpus": corpus, **_recipes(like, "suites", ("recipe",))})
+
+
+def _recipes(like: Spec | None, kind: str, names: tuple[str, ...]) -> dict[str, Any]:
+    """The recipe tables of the default run and of what it stands on."""
+    if like is None or not like.document.default_run:
+        return {}
+    run = like.run(like.document.default_run)
+    corpus = like.corpus(run.corpus)
+    name = {
+        "runs": like.document.default_run,
+        "corpora": run.corpus,
+        "vocabularies": corpus.vocabulary,
+        "suites": corpus.suites[0] if corpus.suites else "",
+    }[kind]
+    entry = getattr(like.document, kind).get(name)
+    return {n: value for n in names if entry is not None and (value := getattr(entry, n))}
+
+
+def _table(values: dict[str, Any]) -> Any:
+    table = tomlkit.table()
+    for name, value in values.items():
+        table[name] = _table(value) if isinstance(value, dict) else value
+    return table
