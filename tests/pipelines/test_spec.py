@@ -198,7 +198,7 @@ def test_files_that_cannot_be_read_are_named(tmp_path):
 ])  # fmt: skip
 @pytest.mark.parametrize("entry", ["wiki", "wiki/latest"])
 def test_latest_picks_the_naturally_newest_snapshot(snapshots, newest, entry):
-    tables = "\n".join(f'[sources."{key}"]\nreader = "jsonl"' for key in snapshots)
+    tables = "\n".join(f'[sources."{key}"]\nreader = "jsonl"\npath = "w.jsonl"' for key in snapshots)
     text = f'{tables}\n[corpora.c]\nsources = ["{entry}"]\nvocabulary = "v"\n[vocabularies.v]\ncorpus = "c"\n'
     assert spec(text).sources_of("c") == [newest]
 
@@ -229,7 +229,8 @@ STYLES = {
     "plain": GOOD,
     "inline array": changed('[\n    "wiki/latest",  # the newest\n]', '["wiki/latest"] # the newest'),
     "array without a last comma": changed('"wiki/latest",  # the newest', '"wiki/latest"  # the newest'),
-    "tables out of order": GOOD + '\n[sources."late/1"] # added later\nreader = "jsonl"\n\n# the end\n',
+    "tables out of order": GOOD
+    + '\n[sources."late/1"] # added later\nreader = "jsonl"\npath = "l.jsonl"\n\n# the end\n',
     "windows": GOOD.replace("\n", "\r\n"),
     "no newline at the end": GOOD.rstrip("\n"),
     "trailing comment": GOOD + "\n# goodbye\n",
@@ -285,3 +286,14 @@ def test_a_vocabulary_and_a_suite_of_that_name_are_kept():
 def test_a_source_can_be_added_to_an_empty_spec():
     edited = spec(add_source("", "mine/1", {"reader": "jsonl", "path": "m.jsonl"}, "mine", "mine"))
     assert edited.run("mine").corpus == "mine"
+
+
+def test_a_source_without_a_path_is_named_with_its_line():
+    text = GOOD + '\n[sources."bare/1"]\nreader = "jsonl"\n'
+    with pytest.raises(SpecError, match=r"stemma.toml:\d+: reader 'jsonl' needs a path"):
+        spec(text)
+
+
+def test_a_source_that_joins_a_corpus_makes_no_second_run():
+    edited = spec(add_source(GOOD, "mine/1", MINE, "small", "small", like=spec()))
+    assert edited.document.runs.keys() == spec().document.runs.keys()
