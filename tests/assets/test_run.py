@@ -232,13 +232,11 @@ def test_what_was_built_without_a_dagster_run_gets_one_with_the_next_build(empty
 
 
 def test_a_refused_candidate_has_its_card_and_its_bundle_and_exit_code_3(workplace):
-    workplace.edit(
-        "[finetunes.demo-source]",
-        '[runs.worse]\ncorpus = "small"\n[runs.worse.mixture]\nsequence_length = 64\n'
-        "batch_size = 8\nsteps = 4\n[runs.worse.training]\nlayers = 1\nwidth = 32\nheads = 2\nkv_heads = 1\n"
-        'mlp_width = 64\ndtype = "fp32"\n\n[finetunes.demo-source]',
-    )
-    said = workplace.stemma("run", "worse", code=3)
+    text = workplace.spec_path.read_text()
+    tables = text[text.index("[runs.demo]") : text.index("[finetunes.demo-source]")]
+    again = tables.replace("runs.demo", "runs.again").replace('dtype = "fp32"', 'dtype = "fp32"\nlearning_rate = 0.002')
+    workplace.edit("[finetunes.demo-source]", f"{again}\n[finetunes.demo-source]")
+    said = workplace.stemma("run", "again", code=3)  # as long as the champion's, at a lower rate: no better
     assert "HOLD" in said or "REJECT" in said
-    assert {("model_card", "worse"), ("audit_bundle", "worse")} <= set(digests(workplace))
+    assert {("model_card", "again"), ("audit_bundle", "again")} <= set(digests(workplace))
     assert workplace.store.open("champion", "docs").facts["partition"] == "demo"
