@@ -158,10 +158,21 @@ def test_an_asset_page_shows_funnel_checks_and_provenance(served, browser):
 def test_the_overview_speaks_of_the_data(served, browser):
     _, base = served
     browser.get(f"{base}/assets/clean_documents?view=overview")
-    text = wait_for_text(browser, "Row count")
+    wait_for_text(browser, "Row count")
+    wait_for_text(browser, "pass the quality rules")
+    wait_for_text(browser, "sha256_out")
     shot(browser, "overview")
-    assert "pass the quality rules" in text
-    assert "sha256_out" in wait_for_text(browser, "sha256_out")
+
+
+def test_the_overview_plots_the_funnel_by_partition(served, browser):
+    _, base = served
+    browser.get(f"{base}/assets/clean_documents?view=overview")
+    wait_for_text(browser, "Row count")
+    click(browser, "Plots")
+    text = wait_for_text(browser, r"kept_ratio\s[\s\S]*masked_email")
+    shot(browser, "plots")
+    assert "Asset plots are automatically generated" not in text
+    assert len(browser.find_elements("css selector", "canvas")) >= 5
 
 
 def test_a_materialization_launched_from_the_browser_succeeds(served, browser):
