@@ -12,7 +12,19 @@ from pathlib import Path
 from typing import Any
 
 from evals import bundle, card, gate, harness, scores, suites
-from pipelines import clean, decontaminate, dedup, heldout, mixture, shards, signatures, sources, unique, vocabulary
+from pipelines import (
+    clean,
+    decontaminate,
+    dedup,
+    heldout,
+    ingest,
+    mixture,
+    shards,
+    signatures,
+    sources,
+    unique,
+    vocabulary,
+)
 from pipelines.provenance.artifact import Artifact, Draft
 from pipelines.provenance.lineage import ancestor
 from pipelines.provenance.manifest import Key
@@ -73,10 +85,10 @@ def raw_documents(spec: Spec, source: str) -> Blueprint:
     fields = said.model_dump(exclude={"path", "cleaning"})
     recipe = spec.checked(sources.IngestRecipe, ("sources", source), source=name, snapshot=snapshot, **fields)
     return Blueprint(
-        sources.INGEST_VERSION,
+        ingest.INGEST_VERSION,
         sources.pinned(recipe, path),
         [],
-        lambda inputs, recipe, draft, runtime: sources.ingest(recipe, draft, path=path),
+        lambda inputs, recipe, draft, runtime: ingest.ingest(recipe, draft, path=path),
     )
 
 

@@ -4,7 +4,7 @@ import dagster as dg
 
 from assets.partitions import CORPORA, SOURCES
 from assets.workspace import Workspace, form
-from pipelines import clean, decontaminate, dedup, heldout, sources, unique
+from pipelines import clean, decontaminate, dedup, heldout, ingest, sources, unique
 from pipelines import signatures as minhash
 
 GROUP, OWNERS = "corpus", ["team:data"]
@@ -16,7 +16,7 @@ ALL_SOURCES = dg.AllPartitionMapping()
     owners=OWNERS,
     kinds={"arrow"},
     partitions_def=SOURCES,
-    code_version=sources.INGEST_VERSION,
+    code_version=ingest.INGEST_VERSION,
     config_schema=form(sources.IngestRecipe),
 )
 def raw_documents(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.MaterializeResult:

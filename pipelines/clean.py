@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from pipelines.documents import CLEAN_SCHEMA, DOCUMENTS, TEXTS, TEXTS_SCHEMA, TableWriter, read_documents
+from pipelines.documents import CLEAN_SCHEMA, DOCUMENTS, TEXTS, TEXTS_SCHEMA, read_documents
 from pipelines.language import LanguageRecipe
+from pipelines.pieces import TableWriter
 from pipelines.privacy import IP_HINT, MASKED_EMAIL, MASKED_IP, PrivacyRecipe, Span, masked
 from pipelines.provenance import fates
 from pipelines.provenance.artifact import Artifact, Draft
@@ -101,7 +102,7 @@ def clean(raw: Artifact, recipe: CleanRecipe, draft: Draft) -> Artifact:
     from pipelines.language_kernel import load_model
 
     totals = dict.fromkeys(("num_bytes_in", "num_bytes_out", MASKED_EMAIL, MASKED_IP), 0)
-    with TableWriter(draft, SCHEMAS) as writer:
+    with TableWriter(draft.directory, SCHEMAS) as writer:
         for documents, texts in _pieces(raw):
             tables = _cleaned_tables(documents, cleaned(texts["text"], recipe), texts["text"])
             for name, table in tables.items():

@@ -1,4 +1,4 @@
-"""Documents: their ids, their columns, and the writer that puts them into an artifact batch by batch.
+"""Documents: their ids and their columns.
 
 A document is one row of ``documents.arrow`` (what is known about it) and the row at the same place of
 ``texts.arrow`` (its text, kept apart so that it can be redacted while everything else still verifies).
@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from pipelines import doc_ids
 from pipelines.provenance import fates
-from pipelines.provenance.artifact import Artifact, Draft
-from pipelines.provenance.tables import BATCH_ROWS, read_batches
+from pipelines.provenance.artifact import Artifact
+from pipelines.provenance.tables import read_batches
 
-DOCUMENTS, TEXTS, FILES = "documents.arrow", "texts.arrow", "files.arrow"
-BATCH_BYTES = 16 << 20  # of text: a batch of whole books must not hold 8,192 of them
+DOCUMENTS, TEXTS, PAGES, FILES = "documents.arrow", "texts.arrow", "pages.arrow", "files.arrow"
 
 RAW_SCHEMA = pa.schema(
     [
@@ -30,12 +30,14 @@ RAW_SCHEMA = pa.schema(
         ("position", pa.int64()),  # line or row, from 1
         ("group", pa.string()),  # documents of one group are held out together or not at all
         ("licence", pa.string()),  # SPDX expression
+        ("url", pa.string()),  # where the record was published; empty if it does not say
         ("num_bytes", pa.int64()),  # of the text in UTF-8
+        ("sha256", pa.binary(32)),  # of the text in UTF-8
     ]
 )
 CLEAN_SCHEMA = pa.schema(
     [
-        *RAW_SCHEMA,
+        *[field for field in RAW_SCHEMA if field.name != "sha256"],
         ("language", pa.string()),
         ("num_words", pa.int64()),
         ("sha256_in", pa.binary(32)),
@@ -43,7 +45,19 @@ CLEAN_SCHEMA = pa.schema(
     ]
 )
 TEXTS_SCHEMA = pa.schema([("doc_id", pa.binary(16)), ("text", pa.large_string())])
+PAGES_SCHEMA = pa.schema(
+    [
+        ("doc_id", pa.binary(16)),
+        ("title", pa.string()),
+        ("date", pa.string()),  # as the record gives it
+        ("language", pa.string()),  # a hint of the publisher's, not a finding
+        ("links", pa.list_(pa.string())),
+    ]
+)
 FILES_SCHEMA = pa.schema([("path", pa.string()), ("bytes", pa.int64()), ("blake3", pa.string())])
+
+
+_EIGHT = (8).to_bytes(8, "little")
 
 
 class Record(NamedTuple):
@@ -57,7 +71,14 @@ class Record(NamedTuple):
     group: str = ""  # empty: the record is a group of its own
     licence: str = ""
     problem: str = ""  # "kind: where (detail)"; never a piece of the content
-    raw: bytes = b""  # of a record with a problem; of one too large to hold, its SHA-256 and size
+    # the bytes by which it is known, where they are not its text: of a record with a problem, the record; of one too
+    # large to hold and of a page whose text was extracted, SHA-256 and size
+    raw: bytes = b""
+    url: str = ""
+    title: str = ""
+    date: str = ""
+    language: str = ""  # hint of the publisher
+    links: tuple[str, ...] = ()
 
 
 def doc_id(source: str, record_key: str, raw: bytes, ordinal: int) -> bytes:
@@ -72,130 +93,12 @@ def doc_id(source: str, record_key: str, raw: bytes, ordinal: int) -> bytes:
         raw: its text in UTF-8 as the source gave it; the bytes themselves where they are no text.
         ordinal: number among records that are equal in all of the above, from 0.
     """
-    hasher = hashlib.sha256()
-    for field in (source.encode(), record_key.encode("utf-8", "surrogatepass"), raw, ordinal.to_bytes(8, "little")):
-        hasher.update(len(field).to_bytes(8, "little"))
-        hasher.update(field)
+    name, key = source.encode(), record_key.encode("utf-8", "surrogatepass")
+    sizes = [len(field).to_bytes(8, "little") for field in (name, key, raw)]
+    hasher = hashlib.sha256(b"".join((sizes[0], name, sizes[1], key, sizes[2])))
+    hasher.update(raw)
+    hasher.update(_EIGHT + ordinal.to_bytes(8, "little"))
     return hasher.digest()[:16]
-
-
-class Ids:
-    """Gives out the ids of one source. Remembers about 100 bytes a record, to number equal ones."""
-
-    def __init__(self, source: str) -> None:
-        self._source = source
-        self._seen: dict[bytes, int] = {}
-
-    def next(self, record_key: str, raw: bytes) -> bytes:
-        first = doc_id(self._source, record_key, raw, 0)
-        ordinal = self._seen.get(first, 0)
-        self._seen[first] = ordinal + 1
-        return doc_id(self._source, record_key, raw, ordinal) if ordinal else first
-
-
-class TableWriter:
-    """Several Arrow IPC files that are written batch by batch, side by side.
-
-    Every call of :meth:`write` makes one record batch, so rows of files that are written together share their
-    batch boundaries and can be read together.
-    """
-
-    def __init__(self, draft: Draft, schemas: dict[str, pa.Schema]) -> None:
-        self._schemas = schemas
-        self._sinks = {name: pa.OSFile(str(draft.path(name)), "wb") for name in schemas}
-        self._writers = {name: pa.ipc.new_file(self._sinks[name], schema) for name, schema in schemas.items()}
-
-    def write(self, name: str, table: pa.Table) -> None:
-        if table.num_rows:
-            # take() copies: a slice would drag its parent's offsets and validity bits into the file
-            whole = table.cast(self._schemas[name]).take(pa.array(np.arange(table.num_rows))).combine_chunks()
-            self._writers[name].write_batch(whole.to_batches()[0])
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        for name, writer in self._writers.items():
-            writer.close()
-            self._sinks[name].close()
-
-
-class RecordWriter:
-    """Writes records as documents, texts and fates; memory is bounded by one batch."""
-
-    def __init__(self, draft: Draft, source: str) -> None:
-        self._ids = Ids(source)
-        self._tables = TableWriter(draft, {DOCUMENTS: RAW_SCHEMA, TEXTS: TEXTS_SCHEMA, fates.FILE: fates.SCHEMA})
-        self._clear()
-        self.counts = {"seen": 0, **dict.fromkeys(fates.FATES, 0)}
-        self.reasons: dict[str, int] = {}
-        self.num_bytes = 0
-
-    def _clear(self) -> None:
-        self._rows: list[tuple[Any, ...]] = []
-        self._texts: list[bytes] = []
-        self._fates = fates.FateRows()
-        self._num_fates = self._num_bytes = 0
-
-    def add(self, record: Record) -> None:
-        """One more document: kept, dropped because it is empty, or quarantined."""
-        problem, data = record.problem, record.raw
-        if not problem:
-            problem, data = problem_of(record)
-        identity = self._ids.next(record.key, data)
-        if problem:
-            self._settle(identity, fates.QUARANTINED, problem)
-        elif not record.text.strip():
-            self._settle(identity, fates.DROPPED, "empty", float(len(data)))
-        else:
-            self._settle(identity, fates.KEPT)
-            self._rows.append(
-                (
-                    identity,
-                    record.key,
-                    record.uri,
-                    record.file,
-                    record.position,
-                    record.group or identity.hex(),
-                    record.licence,
-                    len(data),
-                )
-            )
-            self._texts.append(data)
-            self._num_bytes += len(data)
-        if self._num_fates >= BATCH_ROWS or self._num_bytes >= BATCH_BYTES:
-            self._flush()
-
-    def _settle(self, identity: bytes, fate: str, reason: str = "", value: float | None = None) -> None:
-        self._fates.add(identity, fate, reason, value)
-        self._num_fates += 1
-        self.counts["seen"] += 1
-        self.counts[fate] += 1
-        if reason:
-            name = f"{fate}: {reason.split(':', 1)[0]}"
-            self.reasons[name] = self.reasons.get(name, 0) + 1
-
-    def _flush(self) -> None:
-        columns = list(zip(*self._rows, strict=True)) or [[] for _ in RAW_SCHEMA]
-        documents = pa.table([pa.array(c, f.type) for c, f in zip(columns, RAW_SCHEMA, strict=True)], RAW_SCHEMA)
-        self._tables.write(DOCUMENTS, documents)
-        texts = pa.array(self._texts, pa.large_string())
-        self._tables.write(TEXTS, pa.table([documents["doc_id"], texts], TEXTS_SCHEMA))
-        self._tables.write(fates.FILE, self._fates.table())
-        self.num_bytes += self._num_bytes
-        self._clear()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if kind is None:
-            self._flush()
-        self._tables.__exit__(kind, error, trace)
 
 
 def problem_of(record: Record) -> tuple[str, bytes]:
@@ -217,3 +120,36 @@ def read_documents(artifact: Artifact) -> Iterator[tuple[pa.Table, pa.Table]]:
     for documents, texts in pairs:
         assert documents["doc_id"].equals(texts["doc_id"]), f"{artifact.key}: documents and texts are not aligned"
         yield documents, texts
+
+
+def documents_digest(documents: Iterator[pa.Table], settled: Iterator[pa.Table]) -> str:
+    """Logical digest over (doc_id, SHA-256 of the text) and (doc_id, fate), each in the order of the ids.
+
+    It stays the same when the same records are split into files differently, or come in another order.
+
+    Args:
+        documents: tables of two columns: doc_id, and the SHA-256 of each text.
+        settled: tables of two columns: doc_id and fate.
+    """
+    hasher = hashlib.sha256()
+    for tables, width in ((documents, 32), (settled, 1)):
+        found = [(doc_ids.as_numpy(table[0]), _fixed(table[1], width)) for table in tables]
+        ids = np.concatenate([ids for ids, _ in found]) if found else np.zeros(0, "S16")
+        cells = np.concatenate([cells for _, cells in found]) if found else np.zeros(0, f"V{width}")
+        order = doc_ids.order(ids)
+        hasher.update(len(ids).to_bytes(8, "little"))
+        hasher.update(ids[order].tobytes())
+        hasher.update(cells[order].tobytes())
+    return hasher.hexdigest()
+
+
+def _fixed(column: pa.ChunkedArray, width: int) -> np.ndarray:
+    """Cells of fixed width: digests as they are, fates by their number."""
+    if width == 1:
+        numbers = pc.index_in(column, pa.array(fates.FATES)).cast(pa.uint8())
+        return np.ascontiguousarray(numbers.to_numpy()).view("V1")
+    whole = column.combine_chunks()
+    whole = whole.combine_chunks() if isinstance(whole, pa.ChunkedArray) else whole
+    if len(whole) == 0:
+        return np.zeros(0, f"V{width}")
+    return np.frombuffer(whole.buffers()[1], f"V{width}", count=len(whole), offset=whole.offset * width)

@@ -11,7 +11,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipelines import doc_ids
-from pipelines.documents import BATCH_BYTES, DOCUMENTS, TEXTS, TableWriter
+from pipelines.documents import DOCUMENTS, TEXTS
+from pipelines.pieces import BATCH_BYTES, TableWriter
 from pipelines.provenance.artifact import Artifact, Draft
 from pipelines.provenance.tables import BATCH_ROWS, read_batches, rows_digest
 
@@ -37,7 +38,7 @@ def write_rows(part: Artifact, rows: I64, draft: Draft) -> tuple[int, str]:
     """
     sizes = np.asarray(part.table(DOCUMENTS, ["num_bytes"])["num_bytes"])[rows]
     documents, texts = _Batches(part.local(DOCUMENTS)), _Batches(part.local(TEXTS))
-    with TableWriter(draft, {DOCUMENTS: documents.schema, TEXTS: texts.schema}) as tables:
+    with TableWriter(draft.directory, {DOCUMENTS: documents.schema, TEXTS: texts.schema}) as tables:
         for start, stop in pairwise(_cuts(sizes)):
             tables.write(DOCUMENTS, documents.take(rows[start:stop]))
             tables.write(TEXTS, texts.take(rows[start:stop]))

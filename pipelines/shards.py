@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from pipelines import doc_ids
-from pipelines.documents import DOCUMENTS, TEXTS, TableWriter
+from pipelines.documents import DOCUMENTS, TEXTS
 from pipelines.parts import rows_of_parts, summed_counts
+from pipelines.pieces import TableWriter
 from pipelines.provenance import fates
 from pipelines.provenance.artifact import Artifact, Draft
 from pipelines.provenance.recipe import Recipe
@@ -109,7 +110,7 @@ def _sealed(part: Artifact, vocabulary: Artifact, recipe: ShardRecipe, draft: Dr
 def _written(part: Artifact, vocabulary: Artifact, recipe: ShardRecipe, draft: Draft) -> list[int]:
     """Write the shards of a part, at least one; returns the tokens of each."""
     schema, totals = shard_schema(vocabulary), [0]
-    writer = TableWriter(draft, {_name(0): schema})
+    writer = TableWriter(draft.directory, {_name(0): schema})
     try:
         for rows, lengths in _encoded(part, vocabulary, schema):
             for start, stop in pairwise(_cuts(lengths, totals[-1], recipe.max_tokens_per_shard)):
@@ -117,7 +118,7 @@ def _written(part: Artifact, vocabulary: Artifact, recipe: ShardRecipe, draft: D
                 if totals[-1] and totals[-1] + num_tokens > recipe.max_tokens_per_shard:
                     writer.__exit__(None, None, None)
                     totals.append(0)
-                    writer = TableWriter(draft, {_name(len(totals) - 1): schema})
+                    writer = TableWriter(draft.directory, {_name(len(totals) - 1): schema})
                 writer.write(_name(len(totals) - 1), rows.slice(start, stop - start))
                 totals[-1] += num_tokens
     finally:

@@ -12,7 +12,8 @@ import numpy as np
 import pyarrow as pa
 from pydantic import Field
 
-from pipelines.documents import TEXTS, TableWriter
+from pipelines.documents import TEXTS
+from pipelines.pieces import TableWriter
 from pipelines.provenance import fates
 from pipelines.provenance.artifact import Artifact, Draft
 from pipelines.provenance.recipe import Recipe
@@ -53,7 +54,7 @@ def sign(clean: Artifact, recipe: SignatureRecipe, draft: Draft) -> Artifact:
 
     num_docs = num_shingles = 0
     schemas = {SIGNATURES: signature_schema(recipe.num_perm), SHINGLES: SHINGLES_SCHEMA, fates.FILE: fates.SCHEMA}
-    with TableWriter(draft, schemas) as tables:
+    with TableWriter(draft.directory, schemas) as tables:
         for batch in read_batches(clean.local(TEXTS), ["doc_id", "text"]):
             for signatures, shingles in _signed(batch, recipe):
                 tables.write(SIGNATURES, signatures)

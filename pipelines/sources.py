@@ -6,25 +6,19 @@ from one snapshot to the next; the origin digest says whether the files behind a
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-import pyarrow as pa
 from pydantic import Field
 
 from pipelines import distributions, records
-from pipelines.documents import DOCUMENTS, FILES, FILES_SCHEMA, Record, RecordWriter
+from pipelines.documents import Record
 from pipelines.licences import spdx
 from pipelines.passages import passage_records
-from pipelines.provenance.artifact import Artifact, Draft
-from pipelines.provenance.fates import check_conservation
 from pipelines.provenance.manifest import FileEntry, file_entry
 from pipelines.provenance.recipe import Recipe, canonical_json, digest
-from pipelines.provenance.tables import read_batches, rows_digest, write_table
-
-INGEST_VERSION = "1"
 
 
 class IngestRecipe(Recipe):
@@ -57,6 +51,12 @@ class Listing(NamedTuple):
     files: list[FileEntry]
     ignored: list[str]
     distribution: metadata.Distribution | None = None
+    licence: str = ""  # of the whole distribution
+
+    def only(self, units: Sequence[Unit]) -> Listing:
+        """The files of some units alone: what a worker is sent."""
+        names = {unit.file for unit in units}
+        return self._replace(files=[f for f in self.files if f.path in names], ignored=[])
 
     @property
     def origin(self) -> str:
@@ -77,7 +77,8 @@ def listing(recipe: IngestRecipe, path: Path | None) -> Listing:
     if recipe.reader == "installed-docs":
         found = distributions.distribution(recipe.source, recipe.snapshot)
         root, files = distributions.listed_documents(found)
-        return Listing(root, files, [], found)
+        licence = distributions.stated_licence(found, root, [file.path for file in files])
+        return Listing(root, files, [], found, licence)
     if path is None:
         raise ValueError(f"source {recipe.source}/{recipe.snapshot}: reader {recipe.reader!r} needs a path.")
     root, names, ignored = records.listed_files(path, recipe.reader)
@@ -99,6 +100,22 @@ def pinned(recipe: IngestRecipe, path: Path | None = None) -> IngestRecipe:
     return recipe.model_copy(update={"origin": origin_of(recipe, path)})
 
 
+class Unit(NamedTuple):
+    """A piece of a source that can be read by itself: a file, or a part of one."""
+
+    file: str
+    part: int = -1
+    num_bytes: int = 0
+
+
+def units(found: Listing) -> list[Unit]:
+    return [Unit(f.path, -1, f.bytes) for f in found.files]
+
+
+def unit_records(recipe: IngestRecipe, found: Listing, unit: Unit) -> Iterator[Record]:
+    return source_records(recipe, found._replace(files=[f for f in found.files if f.path == unit.file]))
+
+
 def source_records(recipe: IngestRecipe, found: Listing) -> Iterator[Record]:
     """All records of a source in the order of its files, with licences resolved."""
     fields = records.Fields(recipe.text_field, recipe.id_field, recipe.license_field, recipe.group_field)
@@ -118,7 +135,9 @@ def source_records(recipe: IngestRecipe, found: Listing) -> Iterator[Record]:
 def _read(recipe: IngestRecipe, found: Listing, fields: records.Fields) -> Iterator[Record]:
     names = [f.path for f in found.files]
     if found.distribution is not None:
-        yield from distributions.documentation(found.distribution, found.root, names, recipe.min_docstring_chars)
+        yield from distributions.documentation(
+            found.distribution, found.root, names, recipe.min_docstring_chars, found.licence
+        )
         return
     for name in names:
         if recipe.reader == "jsonl":
@@ -129,49 +148,3 @@ def _read(recipe: IngestRecipe, found: Listing, fields: records.Fields) -> Itera
             yield from passage_records(found.root, name, recipe.passage_bytes, recipe.max_record_bytes)
         else:
             yield from records.text_records(found.root, name, recipe.max_record_bytes)
-
-
-def ingest(recipe: IngestRecipe, draft: Draft, *, path: Path | None = None) -> Artifact:
-    """Take a source in: documents, texts, fates and the files that were read.
-
-    Args:
-        recipe: what to read, and the origin that its files must have.
-        draft: where it goes.
-        path: file or directory of the data; not for installed documentation.
-
-    Raises:
-        ValueError: if the source has no records, or is not what the recipe's origin says.
-    """
-    found = listing(recipe, path)
-    name = f"{recipe.source}/{recipe.snapshot}"
-    if recipe.origin and recipe.origin != found.origin:
-        raise ValueError(
-            f"source {name}: its files have origin {found.origin[:12]}…, the recipe says {recipe.origin[:12]}…. "
-            "They changed after the run was planned; run again."
-        )
-    with RecordWriter(draft, recipe.source) as writer:
-        for record in source_records(recipe, found):
-            writer.add(record)
-    if writer.counts["seen"] == 0:
-        raise ValueError(f"source {name}: {len(found.files)} files, but no record in them. Check path and reader.")
-    check_conservation(writer.counts)
-    rows = [f.model_dump() for f in found.files]
-    write_table(draft.path(FILES), pa.Table.from_pylist(rows, FILES_SCHEMA))
-    documents = draft.path(DOCUMENTS)
-    licences = sorted({cell for table in read_batches(documents) for cell in table["licence"].unique().to_pylist()})
-    counts = {"docs": writer.counts["kept"], **writer.counts}
-    counts |= {"files": len(found.files), "num_bytes": writer.num_bytes}
-    return draft.seal(
-        counts=counts,
-        facts={
-            "reader": recipe.reader,
-            "license": " AND ".join(f"({n})" if " " in n and len(licences) > 1 else n for n in licences),
-            "licences": licences,
-            "files": len(found.files),
-            "ignored_files": found.ignored,
-            "origin": found.origin,
-            "reasons": dict(sorted(writer.reasons.items())),
-        },
-        # a doc_id is a hash of its text, so this digest covers the texts too
-        rows=rows_digest(read_batches(documents)),
-    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -20,8 +21,9 @@ from pipelines.provenance.manifest import (
     PartRef,
     checked_file,
     file_entry,
+    memo_key,
 )
-from pipelines.provenance.recipe import Recipe, canonical_json
+from pipelines.provenance.recipe import Recipe, canonical_json, digest
 from pipelines.provenance.tables import read_table, write_table
 
 if TYPE_CHECKING:
@@ -133,11 +135,18 @@ class Draft:
         self.sealing = self.started  # when hashing began: the ledger tells what provenance cost
         self.logged = ""  # digest of the manifest, once the ledger knows of it
         self.recalls = True  # whether parts may come from the memo
+        self.tell: Callable[[int, int], None] = lambda done, total: None  # how far its stage has come
         self._version, self._recipe, self._inputs, self._numerics = version, recipe, inputs, numerics
 
     @property
     def attempt(self) -> str:
         return self.prefix.rsplit("/", 1)[1]
+
+    @property
+    def workshop(self) -> Path:
+        """Where pieces of unfinished work lie, so that the next attempt at the same work finds them; not evidence."""
+        work = memo_key(self._version, self._recipe, self._numerics, [(i.key, i.content) for i in self._inputs])
+        return self.store.scratch / "pieces" / digest(canonical_json([*self.key, work]))
 
     def path(self, name: str) -> Path:
         """Where to write one file."""
@@ -213,4 +222,6 @@ class Draft:
             files=[file_entry(self.directory, name) for name in written],
             parts=[PartRef(part=p.key.part, manifest=p.digest, content=p.content) for p in sealed],
         )
-        return self.store.seal(self, manifest)
+        artifact = self.store.seal(self, manifest)
+        shutil.rmtree(self.workshop, ignore_errors=True)
+        return artifact

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import time
 from dataclasses import dataclass
 
@@ -84,6 +85,7 @@ def _tidy(store: Store) -> None:
         for path in set(store.files.walk("circumstances")) - named:
             store.files.remove(path)
         store.files.sweep()
+        shutil.rmtree(store.scratch / "pieces", ignore_errors=True)  # of stages that were killed; nobody builds now
 
 
 def _standing(store: Store) -> set[tuple[str, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -80,6 +81,8 @@ def made(
     """
     draft = store.draft(key, version, recipe, list(inputs), numerics, circumstance)
     draft.recalls = not force
+    if force:
+        shutil.rmtree(draft.workshop, ignore_errors=True)
     try:
         artifact = make(draft)
     except BaseException as error:

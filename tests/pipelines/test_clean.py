@@ -14,12 +14,13 @@ from hypothesis import strategies as st
 
 from pipelines.clean import CLEAN_VERSION, CleanRecipe, clean, cleaned, docs
 from pipelines.documents import read_documents
+from pipelines.ingest import INGEST_VERSION, ingest
 from pipelines.provenance import fates
 from pipelines.provenance.manifest import Key
 from pipelines.provenance.memo import build
 from pipelines.provenance.store import Store
 from pipelines.provenance.tables import read_batches
-from pipelines.sources import INGEST_VERSION, IngestRecipe, ingest
+from pipelines.sources import IngestRecipe
 
 GOOD = "The function returns the mean of the values that have been given to it, and the number of them, with care. "
 TEXTS = [

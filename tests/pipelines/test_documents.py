@@ -6,10 +6,7 @@ import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.documents import Ids, Record, RecordWriter, doc_id, problem_of, read_documents
-from pipelines.provenance import fates
-from pipelines.provenance.manifest import Key
-from pipelines.provenance.store import Store
+from pipelines.documents import Record, doc_id, documents_digest, problem_of
 
 
 def test_doc_id_is_the_hash_of_four_length_prefixed_fields():
@@ -28,53 +25,29 @@ def test_fields_cannot_run_into_each_other(source, key, raw, source2, key2, raw2
         return  # a source name is checked long before
 
 
-@given(st.lists(st.sampled_from([b"a", b"b", b"c"]), max_size=12), st.randoms())
-def test_equal_records_get_the_same_set_of_ids_in_any_order(raws, random):
-    shuffled = random.sample(raws, len(raws))
-    one, other = Ids("s"), Ids("s")
-    first = [one.next("", raw) for raw in raws]
-    assert len(set(first)) == len(raws)
-    assert sorted(first) == sorted(other.next("", raw) for raw in shuffled)
-
-
-def test_each_record_has_one_fate_and_kept_ones_are_aligned(tmp_path):
-    records = [
-        Record("f", 1, "f#L1", text="eins"),
-        Record("f", 2, "f#L2", text=" \n "),
-        Record("f", 3, "f#L3", text="nul\0"),
-        Record("f", 4, "f#L4", text="half \ud800"),
-        Record("f", 5, "f#L5", problem="not JSON: f line 5", raw=b"{"),
-        Record("f", 6, "f#L6", text="eins", group="g"),
-    ]
-    draft = Store(tmp_path).draft(Key("raw_documents", "s"), "1", {}, [])
-    with RecordWriter(draft, "s") as writer:
-        for record in records:
-            writer.add(record)
-    artifact = draft.seal(counts=writer.counts)
-    table = artifact.table(fates.FILE)
-    assert table["fate"].to_pylist() == ["kept", "dropped", "quarantined", "quarantined", "quarantined", "kept"]
-    assert [r.split(":")[0] for r in table["reason"].to_pylist()] == [
-        "", "empty", "NUL byte", "lone surrogate", "not JSON", "",
-    ]  # fmt: skip
-    assert writer.counts == fates.counted(table)
-    [(documents, texts)] = read_documents(artifact)
-    assert texts["text"].to_pylist() == ["eins", "eins"]
-    assert documents["doc_id"].to_pylist()[0] == doc_id("s", "", b"eins", 0)
-    assert documents["group"].to_pylist() == [doc_id("s", "", b"eins", 0).hex(), "g"]
-    assert documents["num_bytes"].type == pa.int64()
-
-
-def test_batches_are_cut_by_bytes_so_that_books_do_not_fill_the_memory(tmp_path, monkeypatch):
-    monkeypatch.setattr("pipelines.documents.BATCH_BYTES", 100)
-    draft = Store(tmp_path).draft(Key("raw_documents", "s"), "1", {}, [])
-    with RecordWriter(draft, "s") as writer:
-        for number in range(9):
-            writer.add(Record("f", number, "", text=f"{number}" * 40))
-    batches = list(read_documents(draft.seal()))
-    assert [len(d) for d, _ in batches] == [3, 3, 3]
-
-
 def test_reasons_name_the_place_and_never_the_content():
     problem, data = problem_of(Record("a.jsonl", 7, "", text="geheim\0"))
     assert problem == "NUL byte: a.jsonl 7 (character 6 of the text)"
     assert data == b"geheim\0"
+
+
+@given(
+    st.lists(st.tuples(st.binary(min_size=16, max_size=16), st.booleans()), unique_by=lambda row: row[0]), st.randoms()
+)
+def test_the_logical_digest_forgets_order_and_batches_but_no_row(rows, random):
+    def digest(rows, cut):
+        ids = [row[0] for row in rows]
+        kept = [row[0] for row in rows if row[1]]
+        shas = [hashlib.sha256(identity).digest() for identity in kept]
+        documents = pa.table({"doc_id": pa.array(kept, pa.binary(16)), "sha256": pa.array(shas, pa.binary(32))})
+        fate = pa.array(["kept" if row[1] else "dropped" for row in rows], pa.string())
+        settled = pa.table({"doc_id": pa.array(ids, pa.binary(16)), "fate": fate})
+        batches = (settled.slice(start, cut) for start in range(0, len(settled), cut))
+        return documents_digest(iter([documents]), batches)
+
+    shuffled = random.sample(rows, len(rows))
+    assert digest(rows, 1) == digest(shuffled, 3)
+    if rows:
+        changed = [(rows[0][0], not rows[0][1]), *rows[1:]]
+        assert digest(changed, 2) != digest(rows, 2)
+        assert digest(rows[1:], 2) != digest(rows, 2)

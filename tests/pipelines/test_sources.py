@@ -7,11 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipelines.ingest import INGEST_VERSION, ingest
 from pipelines.provenance import fates
 from pipelines.provenance.manifest import Key
 from pipelines.provenance.memo import build
 from pipelines.provenance.store import Store
-from pipelines.sources import INGEST_VERSION, IngestRecipe, ingest, origin_of, pinned
+from pipelines.sources import IngestRecipe, origin_of, pinned
 
 
 def taken_in(store, path, reader="jsonl", snapshot="1", **others):
