@@ -139,7 +139,9 @@ def why(published: Artifact, blueprint: Blueprint, inputs: list[Artifact]) -> st
         return f"numerics: {changed}"
     before = {i.key: i.content for i in manifest.inputs}
     after = {i.key: i.content for i in inputs}
-    changed_keys = [str(k) for k in after if before.get(k) != after[k]] + [f"{k} (gone)" for k in before.keys() - after]
+    changed_keys = [str(k) for k in after if before.get(k) != after[k]] + [
+        f"{k} (gone)" for k in sorted(before.keys() - after)
+    ]
     return f"input {_listed(changed_keys)} changed" if changed_keys else "the order of its inputs changed"
 
 
