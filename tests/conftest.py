@@ -10,9 +10,11 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from pipelines.provenance.store import Store
 from pipelines.spec import Spec
+from tests.workers import in_order, keep_to_own_cores
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 DISTRIBUTIONS = ("datasketch", "structlog", "tomlkit", "typer")
@@ -186,13 +188,30 @@ class Workplace:
         return Workplace(folder)
 
 
+def pytest_configure(config):
+    keep_to_own_cores(config)
+
+
+def pytest_collection_modifyitems(config, items):
+    if hasattr(config, "workerinput"):
+        items[:] = in_order(items, shared="finished")
+
+
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory) -> Workplace:
-    """A whole run: raw text to audit bundle. Read only; use ``workplace`` to write."""
-    folder = tmp_path_factory.mktemp("finished")
-    write_spec(folder)
-    made = Workplace(folder)
-    made.stemma("run")
+def finished(request, tmp_path_factory) -> Workplace:
+    """A whole run: raw text to audit bundle. Read only, also for other workers; use ``workplace`` to write.
+
+    The first worker that asks builds it for all of them, the others wait at the lock.
+    """
+    folder = tmp_path_factory.getbasetemp()
+    folder = (folder.parent if hasattr(request.config, "workerinput") else folder) / "finished"
+    made, there = Workplace(folder), folder / "there"
+    with FileLock(f"{folder}.lock"):
+        if not there.exists():
+            shutil.rmtree(folder, ignore_errors=True)  # another worker failed at it
+            write_spec(folder)
+            made.stemma("run")
+            there.touch()
     return made
 
 
