@@ -1,5 +1,6 @@
 """What a person reads in the UI beside a materialization: funnel, counts that plot, columns, provenance."""
 
+import re
 from typing import Any
 
 import dagster as dg
@@ -37,17 +38,18 @@ def funnel(artifact: Artifact) -> str:
     lines += [
         f"| {fate} | {counts[fate]:,} | {counts[fate] / seen:.1%} |" for fate in FATES if counts[fate] or fate == KEPT
     ]
-    for reason, number in list(reasons_of(artifact).items())[:12]:
-        lines.append(f"| · {reason} | {number:,} | {number / seen:.1%} |")
+    told = [(reason, number) for reason, number in reasons_of(artifact).items() if reason not in FATES]
+    for reason, number in told[:12]:
+        lines.append(f"| · {_literal(reason)} | {number:,} | {number / seen:.1%} |")
     return "\n".join(lines)
 
 
 def reasons_of(artifact: Artifact) -> dict[str, int]:
     """Number of documents by what became of those that were not kept, over all parts."""
-    from pipelines.provenance.fates import FILE, reasons
+    from pipelines.provenance.fates import FILE, kinds
 
     tables = (t for part in artifact.parts() if FILE in part.names() for t in read_batches(part.local(FILE)))
-    return reasons(tables)
+    return kinds(tables)
 
 
 def provenance(artifact: Artifact) -> str:
@@ -65,8 +67,17 @@ def provenance(artifact: Artifact) -> str:
     lines += [f"| from {i.key} | `{i.manifest[:16]}…` |" for i in manifest.inputs[:20]]
     if len(manifest.inputs) > 20:
         lines.append(f"| and {len(manifest.inputs) - 20} more inputs | |")
-    recipe = "\n".join(f"| {name} | {value} |" for name, value in manifest.recipe.items())
+    recipe = "\n".join(f"| {name} | {_literal(value)} |" for name, value in manifest.recipe.items())
     return "\n".join(lines) + f"\n\n| recipe | |\n|---|---|\n{recipe}"
+
+
+def _literal(value: Any) -> str:
+    """A value as code in a cell of a table: nothing in it is markup, and nothing in it ends the cell."""
+    text = " ".join(str(value).split()).replace("|", "\\|")
+    longest = max(map(len, re.findall("`+", text)), default=0)
+    fence = "`" * (longest + 1)
+    space = " " if longest else ""
+    return f"{fence}{space}{text}{space}{fence}" if text else ""
 
 
 def _plots(value: Any) -> bool:
