@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 
 import pytest
 import torch
@@ -63,3 +64,41 @@ def test_moments_come_back_from_flat_names_and_the_next_step_is_the_same():
     step(two, second, rows + 1)
     for a, b in zip(one.parameters(), two.parameters(), strict=True):
         assert torch.equal(a, b)
+
+
+def test_a_warm_up_longer_than_the_run_never_reaches_the_peak():
+    rates = [warmup_cosine(step, 5, 1.0, 20, 0.1) for step in range(1, 6)]
+    assert rates == pytest.approx([0.05, 0.1, 0.15, 0.2, 0.25])
+
+
+def test_a_warm_up_as_long_as_the_run_ends_at_the_peak():
+    assert warmup_cosine(5, 5, 0.3, 5, 0.1) == 0.3
+
+
+def test_without_a_warm_up_the_first_step_is_already_on_its_way_down():
+    rates = [warmup_cosine(step, 4, 1.0, 0, 0.0) for step in range(1, 5)]
+    assert rates == pytest.approx([(1 + math.cos(math.pi * k / 4)) / 2 for k in (1, 2, 3, 4)])
+    assert rates[-1] == pytest.approx(0.0, abs=1e-12)
+
+
+def test_a_run_of_one_step_has_a_rate_of_its_own():
+    assert warmup_cosine(1, 1, 1.0, 0, 0.25) == pytest.approx(0.25)  # first and last at once: the end
+    assert warmup_cosine(1, 1, 1.0, 1, 0.25) == 1.0
+
+
+def test_an_end_at_the_peak_is_a_constant_rate():
+    assert {warmup_cosine(step, 50, 0.02, 10, 1.0) for step in range(10, 51)} == {0.02}
+
+
+def test_steps_behind_the_end_stay_at_the_end():
+    assert warmup_cosine(99, 50, 1.0, 10, 0.1) == pytest.approx(warmup_cosine(50, 50, 1.0, 10, 0.1))
+
+
+def test_after_the_warm_up_it_is_torchs_cosine():
+    weight = torch.nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.SGD([weight], lr=2.0)
+    theirs = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=40, eta_min=0.2)
+    for step in range(10, 51):  # the peak is step 10, the end step 50
+        assert warmup_cosine(step, 50, 2.0, 10, 0.1) == pytest.approx(optimizer.param_groups[0]["lr"], rel=1e-6)
+        optimizer.step()
+        theirs.step()
