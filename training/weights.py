@@ -23,11 +23,17 @@ HEADER_LIMIT = 100_000_000  # bytes; the safetensors library refuses longer head
 
 
 def save_weights(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Write tensors by name; ``format: pt`` is added to the metadata, as transformers asks."""
+    """Write tensors by name; ``format: pt`` is added to the metadata, as transformers asks.
+
+    Raises:
+        ValueError: if a tensor is of a type that no network here has; nothing is written then.
+    """
     header: dict[str, object] = {"__metadata__": {"format": "pt", **metadata}}
     offset = 0
     for name in sorted(tensors):
         tensor = tensors[name]
+        if tensor.dtype not in DTYPES:
+            raise ValueError(f"{name} is {tensor.dtype}; expected one of {', '.join(map(str, DTYPES))}. Cast it first.")
         size = tensor.numel() * tensor.element_size()
         header[name] = {
             "dtype": DTYPES[tensor.dtype],
@@ -61,5 +67,5 @@ def weights_metadata(path: Path) -> dict[str, str]:
             raise ValueError(f"{path}: not a safetensors file; its header would be {length} bytes long.")
         try:
             return dict(json.loads(file.read(length)).get("__metadata__", {}))
-        except (ValueError, AttributeError):
-            raise ValueError(f"{path}: not a safetensors file; its header is not JSON.") from None
+        except (ValueError, AttributeError, TypeError):
+            raise ValueError(f"{path}: not a safetensors file; its header is not a table in JSON.") from None
