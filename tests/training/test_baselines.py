@@ -125,3 +125,91 @@ def test_documents_that_do_not_go_with_their_shards_are_refused(own_world, tmp_p
         load_documents([wrong])
     with pytest.raises(ValueError, match=r"has no documents\.arrow"):
         load_documents([job.parts[0]])
+
+
+def test_trigram_by_hand():
+    # triples of 0 0 1 2 1 2 1 3 0: 001 012 121 212 121 213 130 -> 121: 2, the six others once; D = 5 / (5 + 2 * 1)
+    grams = NGrams([STREAM], 4, 0)
+    discount = 5 / 7
+    assert grams.counts[3].discount == discount
+    lower = grams.probabilities(np.array([1, 2, 1, 2, 1, 3]), 2)
+    found = grams.probabilities(np.array([1, 2, 1, 2, 1, 3]), 3)
+    assert found[0] == pytest.approx((1 - discount) + discount * lower[0], rel=1e-12)  # 0 0 is always followed by 1
+    assert found[2] == pytest.approx((2 - discount) / 2 + discount * lower[2] / 2, rel=1e-12)  # 12: twice, one kind
+    # 21 is followed by 2 and by 3
+    assert found[3] == pytest.approx((1 - discount) / 2 + discount * 2 * lower[3] / 2, rel=1e-12)
+    assert found[5] == pytest.approx((1 - discount) / 2 + discount * 2 * lower[5] / 2, rel=1e-12)
+
+
+def test_a_pair_never_seen_leaves_all_to_the_bigram():
+    grams = NGrams([STREAM], 4, 0)
+    tokens = np.array([3, 3, 1])  # 3 3 never occurs, so that neither does 3 3 1
+    assert grams.probabilities(tokens, 3)[2] == grams.probabilities(tokens, 2)[2]
+
+
+def test_streams_do_not_run_into_each_other():
+    """Two parts: the last token of one is not followed by the first of the other; each begins a document."""
+    apart, together = NGrams([np.array([1, 2]), np.array([3, 3])], 5, 0), NGrams([np.array([1, 2, 3, 3])], 5, 0)
+    pairs = [{(int(g) // 5, int(g) % 5) for g in grams.counts[2].grams} for grams in (apart, together)]
+    assert pairs == [{(0, 1), (1, 2), (0, 3), (3, 3)}, {(0, 1), (1, 2), (2, 3), (3, 3)}]
+
+
+def test_counts_do_not_depend_on_the_order_of_the_parts():
+    one, other = np.array([1, 2, 1, 0]), np.array([3, 1, 2, 0, 2])
+    documents = [document([1, 2, 3, 0])]
+    for order in (1, 2, 3):
+        assert NGrams([one, other], 4, 0).bits_per_byte(documents, order) == NGrams([other, one], 4, 0).bits_per_byte(
+            documents, order
+        )
+
+
+def test_a_text_is_coded_shorter_by_the_grams_of_itself_than_by_those_of_another():
+    own, other = np.array([1, 2, 3] * 30 + [0]), np.array([3, 2, 1] * 30 + [0])
+    documents = [document([1, 2, 3] * 5 + [0], num_bytes=16)]
+    for order in (2, 3):
+        assert NGrams([own], 4, 0).bits_per_byte(documents, order) < NGrams([other], 4, 0).bits_per_byte(
+            documents, order
+        )
+
+
+def test_without_training_tokens_every_token_costs_log2_of_the_vocabulary():
+    grams = NGrams([np.zeros(0, np.uint16)], 64, 0)
+    documents = [document([5, 9, 0], num_bytes=6)]
+    assert [grams.bits_per_byte(documents, order) for order in (1, 2, 3)] == [3.0, 3.0, 3.0]  # 3 tokens, 18 bits
+
+
+def test_the_largest_vocabulary_fits_three_times_into_a_word():
+    last = 2**21 - 1
+    grams = NGrams([np.array([last, last, last, last], np.uint32)], 2**21, last)
+    assert grams.counts[3].grams.tolist() == [2**63 - 1]
+    assert grams.counts[3].counts.tolist() == [4]
+    assert grams.probabilities(np.array([last]), 3)[0] > 0.9
+
+
+class Stream:
+    """As much of a shard reader as the baselines use."""
+
+    def __init__(self, tokens):
+        self.stream, self.num_tokens = np.array(tokens, np.uint16), len(tokens)
+
+    def tokens(self, start, stop):
+        return self.stream[start:stop]
+
+
+def test_where_there_are_too_many_tokens_every_part_gives_its_share():
+    """300 of 400 tokens: three quarters of the beginning of each part."""
+    readers = {"b": Stream([1] * 75 + [2] * 25), "a": Stream([3] * 225 + [2] * 75)}
+    told = []
+    found = baselines(readers, [document([1, 3, 2, 0])], 4, 0, 300, told.append)
+    wanted = NGrams([np.array([3] * 225), np.array([1] * 75)], 4, 0)
+    assert found["unigram_bpb"] == wanted.bits_per_byte([document([1, 3, 2, 0])], 1)
+    assert told == ["the n-gram baselines count 300 of 400 training tokens"]
+    told.clear()
+    baselines(readers, [document([1])], 4, 0, 400, told.append)
+    assert told == []
+
+
+def test_without_held_out_text_there_is_no_score():
+    assert baselines({"a": Stream([1, 2])}, [], 4, 0, 10) == {
+        "unigram_bpb": None, "bigram_bpb": None, "trigram_bpb": None
+    }  # fmt: skip

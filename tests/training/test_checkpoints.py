@@ -101,3 +101,94 @@ def test_a_write_that_is_cut_short_leaves_the_one_before(tmp_path):
 
 def test_no_checkpoint_is_none(tmp_path):
     assert checkpoints.latest(tmp_path / "nowhere") is None
+
+
+def test_the_newest_two_stay_whatever_the_order_in_which_they_were_written(tmp_path):
+    for step in (30, 7, 100, 20):
+        saved(tmp_path, step)
+    (tmp_path / ".writing-step-00000200").mkdir()
+    checkpoints.prune(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000030", "step-00000100"]
+    assert checkpoints.latest(tmp_path).step == 100
+
+
+def test_as_many_stay_as_are_asked_for(tmp_path):
+    for step in (1, 2, 3):
+        saved(tmp_path, step)
+    checkpoints.prune(tmp_path, keep=5)
+    assert len(list(tmp_path.iterdir())) == 3
+    checkpoints.prune(tmp_path, keep=1)
+    assert [path.name for path in tmp_path.iterdir()] == ["step-00000003"]
+
+
+def test_if_all_are_torn_there_is_none_and_each_is_told(tmp_path):
+    for step in (5, 10):
+        truncated(saved(tmp_path, step).path / "model.safetensors")
+    told = []
+    assert checkpoints.latest(tmp_path, told.append) is None
+    assert [line.split(": ")[1] for line in told] == ["step-00000010", "step-00000005"]
+    assert all("bytes" in line for line in told)
+
+
+def test_what_is_wrong_with_a_checkpoint_is_told_with_its_sizes(tmp_path):
+    path = saved(tmp_path, 5).path
+    size = (path / "model.safetensors").stat().st_size
+    truncated(path / "model.safetensors")
+    with pytest.raises(checkpoints.CheckpointError, match=f"model.safetensors has {size - 1} bytes, {size} were"):
+        checkpoints.opened(path)
+    (path / "model.safetensors").unlink()
+    with pytest.raises(checkpoints.CheckpointError, match=f"model.safetensors has no bytes, {size} were written"):
+        checkpoints.opened(path)
+
+
+def test_bytes_that_changed_at_the_same_size_are_noticed(tmp_path):
+    path = saved(tmp_path, 5).path
+    flipped(path / "optimizer.safetensors")
+    with pytest.raises(checkpoints.CheckpointError, match=r"optimizer\.safetensors has other bytes than were written"):
+        checkpoints.opened(path)
+
+
+@pytest.mark.parametrize("state", ["", "{", "[]", "7", "null", '"text"', "{}", '{"digest": 5}'])
+def test_a_state_that_is_no_state_is_told_and_not_a_crash(tmp_path, state):
+    saved(tmp_path, 5)
+    path = saved(tmp_path, 10).path
+    (path / "state.json").write_text(state)
+    with pytest.raises(checkpoints.CheckpointError, match=r"step-00000010: state\.json"):
+        checkpoints.opened(path)
+    assert checkpoints.latest(tmp_path, lambda line: None).step == 5
+
+
+def test_a_checkpoint_of_a_later_format_is_not_gone_on_from(tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoints, "FORMAT", 2)
+    saved(tmp_path, 5)
+    monkeypatch.setattr(checkpoints, "FORMAT", 1)
+    assert checkpoints.latest(tmp_path, lambda line: None) is None
+
+
+def test_a_stray_file_among_the_checkpoints_is_passed_over(tmp_path):
+    saved(tmp_path, 5)
+    (tmp_path / "step-99999999").write_text("not a directory")
+    assert checkpoints.latest(tmp_path, lambda line: None).step == 5
+
+
+def test_saving_a_step_again_replaces_what_was_torn_of_it(tmp_path):
+    path = saved(tmp_path, 5).path
+    (path / "left-over.bin").write_bytes(b"x")
+    truncated(path / "model.safetensors")
+    again = saved(tmp_path, 5)
+    assert checkpoints.opened(again.path).state == again.state
+    assert not (path / "left-over.bin").exists()
+
+
+def test_the_same_state_is_the_same_bytes(tmp_path):
+    one, other = saved(tmp_path / "a", 5), saved(tmp_path / "b", 5)
+    for file in one.path.iterdir():
+        assert file.read_bytes() == (other.path / file.name).read_bytes(), file.name
+    assert one.state == checkpoints.opened(one.path).state  # what save gives back is what opened reads
+
+
+def test_moments_and_losses_come_back_beside_the_weights(tmp_path):
+    saved(tmp_path, 5)
+    found = checkpoints.latest(tmp_path)
+    assert torch.equal(found.optimizer()["exp_avg.a"], torch.zeros(2))
+    assert found.losses().to_pylist() == [{"step": 5}]
