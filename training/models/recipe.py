@@ -107,7 +107,7 @@ def from_hf_config(config: dict[str, Any]) -> GPTRecipe:
     rope = config["rope_parameters"]
     if rope.get("rope_type", "default") != "default" or config.get("rms_norm_eps") != RMS_NORM_EPS:
         raise ValueError(f"rope_type {rope.get('rope_type')!r}, rms_norm_eps {config.get('rms_norm_eps')}: not ours.")
-    return GPTRecipe(
+    recipe = GPTRecipe(
         vocab_size=config["vocab_size"],
         sequence_length=config["max_position_embeddings"],
         layers=config["num_hidden_layers"],
@@ -118,3 +118,10 @@ def from_hf_config(config: dict[str, Any]) -> GPTRecipe:
         rope_theta=rope["rope_theta"],
         qk_norm=config["model_type"] == "qwen3",
     )
+    ours = {"attention_bias": False, "head_dim": recipe.head_width, "hidden_act": "silu", "mlp_bias": False}
+    other = [f"{name} {config[name]!r}" for name, value in ours.items() if config.get(name) not in (None, value)]
+    if other:
+        raise ValueError(
+            f"{', '.join(other)}: not ours; expected {ours}. Its logits would be others than it was trained for."
+        )
+    return recipe
