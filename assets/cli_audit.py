@@ -129,7 +129,7 @@ def audit_step(
         return
     num_tokens = tracer.plan.sequence_length * tracer.plan.batch_size(step)
     console.print(
-        f"[bold]{tracer.checkpoint.key}[/] step {step} of {tracer.plan.num_steps}: "
+        f"[bold]{tracer.checkpoint.key}[/] step {step} of {tracer.num_steps}: "
         f"{tracer.plan.batch_size(step)} sequences, {num_tokens:,} targets, "
         f"{len({r.doc_id for r in reads})} documents",
         highlight=False,
@@ -242,15 +242,16 @@ def _checkpoint(store: Store, name: str) -> Artifact:
 
 
 def _identified(store: Store, path: Path) -> Artifact:
-    """The artifact whose model.safetensors has the digest of this file."""
+    """The artifact, a milestone of a run included, whose model.safetensors has the digest of this file."""
     from pipelines.provenance.manifest import file_entry
 
     wanted = file_entry(path.parent, path.name).blake3
     keys = {Key(k.asset, k.partition) for k in store.keys() if k.asset in ("pretrained_model", "finetuned_model")}
     for key in sorted(keys):
         for artifact in store.sealed(key):
-            if any(f.blake3 == wanted for f in artifact.manifest.files):
-                return artifact
+            for found in (artifact, *artifact.parts()):
+                if any(f.blake3 == wanted for f in found.manifest.files):
+                    return found
     raise ValueError(
         f"{path}: no checkpoint in {store.url} has blake3 {wanted[:16]}…; it is from another store, or it was changed."
     )

@@ -53,7 +53,7 @@ class Tracer:
     """Answers for one checkpoint.
 
     Args:
-        checkpoint: a pretrained model.
+        checkpoint: a pretrained model, or one of its milestones, which answers for its own steps alone.
 
     Raises:
         ValueError: for a fine-tune, whose steps read examples and not sequences of the mixture.
@@ -69,6 +69,7 @@ class Tracer:
         self.checkpoint = checkpoint
         self.mixture = ancestor(checkpoint, "mixture")
         self.plan = Plan.model_validate(self.mixture.json("plan.json"))
+        self.num_steps = min(self.plan.num_steps, checkpoint.facts.get("step", self.plan.num_steps))
         self._shards = self.mixture.input("token_shards")
         self._readers: dict[str, ShardReader] = {}
 
@@ -88,8 +89,8 @@ class Tracer:
         Raises:
             ValueError: if the checkpoint has not got that far.
         """
-        if not 1 <= step <= self.plan.num_steps:
-            raise ValueError(f"{self.checkpoint.key} read steps 1 to {self.plan.num_steps}, not {step}.")
+        if not 1 <= step <= self.num_steps:
+            raise ValueError(f"{self.checkpoint.key} read steps 1 to {self.num_steps}, not {step}.")
         slots = self.plan.slots(step)
         parts, sequences = self.plan.sequences(slots)
         length = self.plan.sequence_length
@@ -117,7 +118,7 @@ class Tracer:
                 end = min(span.start + span.length, sequence * length + length + 1)
                 for slot in self.plan.slots_of(index, sequence):
                     step = self.plan.step_of(slot)
-                    if step is not None:
+                    if step is not None and step <= self.num_steps:
                         found.append(Read(step, slot, part.name, doc_id, begin - span.start, end - begin))
         return sorted(found, key=lambda read: (read.step, read.slot))
 
