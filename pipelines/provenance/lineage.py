@@ -26,6 +26,20 @@ def ancestors(*starts: Artifact) -> Iterator[Artifact]:
         queue.extend(artifact.inputs())
 
 
+def upstream_first(*starts: Artifact) -> Iterator[Artifact]:
+    """The same artifacts as :func:`ancestors`, each behind everything that it was made from."""
+    opened: set[str] = set()
+    stack = [(artifact, False) for artifact in reversed(starts)]
+    while stack:
+        artifact, is_done = stack.pop()
+        if is_done:
+            yield artifact
+        elif artifact.digest not in opened:
+            opened.add(artifact.digest)
+            parts = artifact.parts() if artifact.manifest.parts else []
+            stack += [(artifact, True), *((needed, False) for needed in reversed([*artifact.inputs(), *parts]))]
+
+
 def ancestor(artifact: Artifact, asset: str) -> Artifact:
     """The nearest whole (not a part) artifact of an asset in the family tree.
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from string import hexdigits
 from typing import Any
 
 import pyarrow as pa
@@ -16,7 +17,7 @@ import pyarrow.compute as pc
 
 from pipelines.provenance.artifact import Artifact
 from pipelines.provenance.fates import FILE as FATES_FILE
-from pipelines.provenance.lineage import ancestor, ancestors
+from pipelines.provenance.lineage import ancestor, ancestors, upstream_first
 from pipelines.provenance.plan import Plan
 from pipelines.provenance.store import Store
 from pipelines.provenance.tables import read_batches
@@ -138,7 +139,7 @@ def fates(artifacts: list[Artifact], doc_id: bytes) -> list[Fate]:
     """What became of a document at every stage of the given family trees, upstream first."""
     wanted = pa.scalar(doc_id, pa.binary(16))
     found = []
-    for artifact in reversed(list(ancestors(*artifacts))):
+    for artifact in upstream_first(*artifacts):
         if FATES_FILE not in artifact.names():
             continue
         for batch in read_batches(artifact.local(FATES_FILE)):
@@ -175,7 +176,7 @@ def known(store: Store, asset: str) -> list[Artifact]:
             artifact = store.open(*key)
             found[artifact.digest] = artifact
     for key in store.keys():
-        if key.asset == "pretrained_model" and not key.part:
+        if key.asset in ("pretrained_model", "finetuned_model") and not key.part:
             for artifact in ancestors(store.open(*key)):
                 if artifact.key.asset == asset and not artifact.key.part:
                     found.setdefault(artifact.digest, artifact)
@@ -203,12 +204,10 @@ def _equal(artifact: Artifact, names: tuple[str, ...], column: str, value: Any) 
 def _with_text(artifact: Artifact, passage: str, compare: Callable[..., Any]) -> Iterator[bytes]:
     for batch in read_batches(artifact.local("texts.arrow")):
         # all white space is one, as in str.split: a passage may have been wrapped anew on its way here
-        flat = pc.utf8_trim_whitespace(pc.replace_substring_regex(batch["text"], r"[\s\p{Z}\x0b\x{85}]+", " "))
+        flat = pc.utf8_trim_whitespace(pc.replace_substring_regex(batch["text"], r"[\s\p{Z}\x0b\x1c-\x1f\x{85}]+", " "))
         yield from batch.filter(compare(flat, passage))["doc_id"].to_pylist()
 
 
 def _as_id(text: str) -> bytes | None:
-    try:
-        return bytes.fromhex(text) if len(text) == 32 else None
-    except ValueError:
-        return None
+    # bytes.fromhex would skip white space and give fewer than 16 bytes
+    return bytes.fromhex(text) if len(text) == 32 and set(text) <= set(hexdigits) else None
