@@ -209,13 +209,18 @@ class RemoteFiles(Files):
             found = self._fs.ls(self._full(folder), detail=False)
         except FileNotFoundError:
             return []
-        return sorted(PurePosixPath(name).name for name in found)
+        return sorted(PurePosixPath(name).name for name in found if not self._is_same(name, folder))
 
     def walk(self, folder: str) -> Iterator[str]:
         self._fs.invalidate_cache()
         prefix = self._full("")
         for name in sorted(self._fs.find(self._full(folder))):
-            yield name.removeprefix(prefix).lstrip("/")
+            if not self._is_same(name, folder):
+                yield name.removeprefix(prefix).lstrip("/")
+
+    def _is_same(self, name: str, folder: str) -> bool:
+        """Whether what fsspec lists is the folder itself: it answers so for a file, or for a folder's marker."""
+        return name.strip("/") == self._full(folder).strip("/")
 
     def remove(self, path: str) -> None:
         with contextlib.suppress(FileNotFoundError):

@@ -305,11 +305,13 @@ class Store:
         if not target.exists() or found(target) != blake3_digest:  # a copy may be torn since the last process
             target.parent.mkdir(parents=True, exist_ok=True)
             scratch = target.with_name(f"{target.name}.{uuid.uuid4().hex}")
-            self.files.download(path, scratch)
-            if (wrong := found(scratch)) != blake3_digest:
-                scratch.unlink()
-                raise ManifestError(f"{path}: has blake3 {wrong[:12]}…, the manifest says {blake3_digest[:12]}….")
-            scratch.replace(target)
+            try:
+                self.files.download(path, scratch)
+                if (wrong := found(scratch)) != blake3_digest:
+                    raise ManifestError(f"{path}: has blake3 {wrong[:12]}…, the manifest says {blake3_digest[:12]}….")
+                scratch.replace(target)
+            finally:
+                scratch.unlink(missing_ok=True)
         self._checked.add(blake3_digest)
         return target
 
