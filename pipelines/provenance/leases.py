@@ -117,9 +117,12 @@ def _taken(files: Files, folder: str, waiting: Callable[[str], None], timeout_se
     while True:
         if (found := files.names(folder)) != names:
             names, changed = found, time.monotonic()
-        newest = max((int(name.split(".")[0]) for name in names), default=0)
+        newest = _newest(names)
         free = newest == 0 or f"{newest}.released" in names or time.monotonic() - changed > LEASE_SECONDS
         if free and files.create(f"{folder}/{newest + 1}.held", holder()):
+            if _newest(files.names(folder)) > newest + 1:  # others had this number since the look, and swept it
+                files.remove(f"{folder}/{newest + 1}.held")
+                continue
             for name in names:
                 files.remove(f"{folder}/{name}")
             return newest + 1
@@ -130,6 +133,10 @@ def _taken(files: Files, folder: str, waiting: Callable[[str], None], timeout_se
         if time.monotonic() - start > timeout_seconds:
             raise StoreError(f"lease {folder} is still held. Wait until that has ended.")
         time.sleep(REMOTE_POLL_SECONDS)
+
+
+def _newest(names: list[str]) -> int:
+    return max((int(name.split(".")[0]) for name in names), default=0)
 
 
 def holder() -> bytes:
