@@ -15,6 +15,7 @@ import threading
 from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
 from pydantic import Field
 
 from pipelines.provenance.recipe import Recipe
@@ -81,7 +82,7 @@ def extract(payload: bytes, recipe: HtmlRecipe, *, url: str = "", charset: str =
     if other:
         return Page(problem=f"not HTML: {other}")
     try:
-        check_size(html, recipe)
+        check_size(payload, recipe)
         with time_limit(recipe.max_page_seconds):
             text = EXTRACTORS[recipe.extractor](html, recipe)
     except TooComplexError as error:
@@ -94,45 +95,55 @@ def extract(payload: bytes, recipe: HtmlRecipe, *, url: str = "", charset: str =
 
 
 def _page(text: str, html: str, recipe: HtmlRecipe, url: str) -> Page:
-    meta = page_head.stated(html)
+    head = page_head.head_of(html)
+    meta = page_head.stated(head)
     return Page(
         text=text,
-        title=page_head.title(html, meta),
+        title=page_head.title(head, meta),
         date=page_head.published(html, meta),
-        language=page_head.language(html, meta),
-        links=page_head.links(html, url, recipe.max_page_links),
+        language=page_head.language(head, meta),
+        links=page_head.links(html, head, url, recipe.max_page_links),
         problem="" if text else f"no text: {recipe.extractor} found none in {len(html)} characters",
     )
 
 
-def check_size(html: str, recipe: HtmlRecipe) -> None:
+def check_size(payload: bytes, recipe: HtmlRecipe) -> None:
     """Counts that can be had before parsing.
 
     Raises:
         TooComplexError: if there are too many tags, options of menus or attributes of one tag.
     """
-    num_tags = html.count("<")
+    num_tags = payload.count(b"<")
     if num_tags > recipe.max_page_tags:
         raise TooComplexError(f"{num_tags} tags; max_page_tags is {recipe.max_page_tags}")
-    num_options = html.count("<option") + html.count("<OPTION") if num_tags > MAX_OPTIONS else 0
-    if num_options > MAX_OPTIONS:
-        raise TooComplexError(f"{num_options} options in menus; {MAX_OPTIONS} are read")
-    if len(html) > 2 * MAX_ATTRIBUTES:
-        for piece in html.split(">"):
-            if len(piece) > 2 * MAX_ATTRIBUTES and _num_attributes(piece) > MAX_ATTRIBUTES:
-                raise TooComplexError(f"a tag with over {MAX_ATTRIBUTES} attributes")
+    if num_tags > MAX_OPTIONS and len(_OPTION.findall(payload)) > MAX_OPTIONS:
+        raise TooComplexError(f"over {MAX_OPTIONS} options in menus")
+    if any(_num_attributes(piece) > MAX_ATTRIBUTES for piece in _long_pieces(payload)):
+        raise TooComplexError(f"a tag with over {MAX_ATTRIBUTES} attributes")
 
 
-def _num_attributes(piece: str) -> int:
-    """White space in the last tag that begins in this piece of a page, which ends at the next ``>``."""
+def _long_pieces(payload: bytes) -> Iterator[bytes]:
+    """The stretches without ``>`` that have room for too many attributes; each holds one of the windows looked at."""
+    window = MAX_ATTRIBUTES
+    if all(payload.find(b">", n, n + window) >= 0 for n in range(0, len(payload) - window, window)):
+        return
+    ends = np.flatnonzero(np.frombuffer(payload, np.uint8) == ord(">"))
+    edges = np.concatenate([[-1], ends, [len(payload)]])
+    for n in np.flatnonzero(np.diff(edges) > 2 * MAX_ATTRIBUTES):
+        yield payload[edges[n] + 1 : edges[n + 1]]
+
+
+def _num_attributes(piece: bytes) -> int:
+    """Words after the last tag that opens in this stretch."""
     start = max((tag.start() for tag in _OPEN.finditer(piece)), default=len(piece))
     return len(piece[start:].split())
 
 
-_OPEN = re.compile("<[a-zA-Z]")
+_OPEN = re.compile(b"<[a-zA-Z]")
+_OPTION = re.compile(b"<option", re.IGNORECASE)
 
 
-def _by_trafilatura(html: str, recipe: HtmlRecipe) -> str:
+def _by_trafilatura(html: str, _: HtmlRecipe) -> str:
     import trafilatura
 
     _quiet_trafilatura()
@@ -203,7 +214,7 @@ def time_limit(seconds: float) -> Iterator[None]:
         yield
         return
 
-    def over(number: int, frame: Any) -> None:
+    def over(*_: Any) -> None:
         raise TimeLimitError
 
     before = signal.signal(signal.SIGVTALRM, over)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import codecs
 import re
-from typing import Any
 
 # WHATWG Encoding Standard, "BOM sniff"
 BYTE_ORDER_MARKS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_BE, "utf-16-be"), (codecs.BOM_UTF16_LE, "utf-16-le"))
@@ -13,17 +12,18 @@ DETECTOR_BYTES = 1 << 17
 SNIFFED_BYTES = 1 << 16  # a page has its first tag in here
 MAX_CONTROL_RATIO = 0.05  # of the first 64 KiB: more is no text in any encoding
 
-_META = re.compile(rb"""<meta[^>]{0,256}?charset\s*=\s*["']?\s*([\w.:-]{1,40})""", re.I)
+_META = re.compile(rb"""<meta[^>]{0,256}?charset\s*=\s*["']?\s*([\w.:-]{1,40})""", re.IGNORECASE)
 _XML = re.compile(rb"""^\s*<\?xml[^>]{0,100}?encoding\s*=\s*["']([\w.:-]{1,40})""")
-_TAG = re.compile(r"<(?:[a-zA-Z]|!doctype)", re.I)
-_FEED = re.compile(r"^\s*(?:<\?[^>]*>|<!--.*?-->|<!doctype[^>]*>|\s)*<(rss|feed|rdf:RDF|sitemapindex|urlset|svg)\b", re.I | re.S)
-_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+_TAG = re.compile(r"<(?:[a-zA-Z]|!doctype)", re.IGNORECASE)
+_FEED = re.compile(
+    r"^\s*(?:<\?[^>]*>|<!--.*?-->|<!doctype[^>]*>|\s)*<(rss|feed|rdf:RDF|sitemapindex|urlset|svg)\b",
+    re.IGNORECASE | re.DOTALL,
+)
 _CONTROL_BYTES = bytes({*range(1, 0x20)} - {0x09, 0x0A, 0x0C, 0x0D, 0x1B})  # 0x1b begins the modes of ISO-2022-JP
-_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def decoded(payload: bytes, charset: str = "") -> str:
-    """The text of a page, without NUL, other control characters and byte order mark.
+    """The text of a page, without byte order mark and NUL.
 
     In this order: byte order mark; valid UTF-8 with characters beyond ASCII, whatever is stated (pages state Latin-1
     and are UTF-8; the reverse does not decode by chance); the charset of the HTTP header; that of the page; what
@@ -34,7 +34,7 @@ def decoded(payload: bytes, charset: str = "") -> str:
         text = _utf8(payload)
     if text is None:
         text = payload.decode(_encoding(payload, charset), "replace")
-    return _LONE_SURROGATE.sub("\ufffd", _CONTROL.sub("", text))
+    return text.replace("\0", "") if "\0" in text else text
 
 
 def _with_mark(payload: bytes) -> str | None:
@@ -72,6 +72,8 @@ def _encoding(payload: bytes, charset: str) -> str:
 def _unmarked_utf16(payload: bytes) -> str:
     """UTF-16 without a mark, told by the zero bytes of its ASCII characters; empty if it is none."""
     head = payload[:SNIFFED_BYTES]
+    if b"\0" not in head:
+        return ""
     zeros = head[0::2].count(0), head[1::2].count(0)
     if max(zeros) * 5 < len(head):  # markup alone is two fifths of a page
         return ""
@@ -87,7 +89,7 @@ def not_html(payload: bytes) -> str:
         return "white space" if payload else "no bytes"
     if head.startswith(b"GIF8"):
         return "image/gif"
-    mime = detect_mime(head)
+    mime = "text/html" if head.lstrip()[:1] == b"<" else detect_mime(head)
     if mime not in _MAYBE_TEXT and not mime.startswith("text/"):
         return mime
     num_controls = len(head) - len(head.translate(None, _CONTROL_BYTES))

@@ -35,13 +35,18 @@ MAX_LIST_LINK_RATIO = 0.6
 MAX_REPEATED_CHARS = 60
 
 _TOKEN = re.compile(r"<(/?)(a|p|h[1-6]|li|ul|ol|pre|br)\b[^>]*>|\n")
-_COLON = re.compile("[:：]\\s*$")
+_COLON = re.compile("[:\\uff1a]\\s*$")
 _MARKUP = re.compile(r"<[a-z][^>]*>(\s*<[^>]*>)*")
+_KINDS = frozenset({"p", "li", "pre", *(f"h{n}" for n in range(1, 7))})
 _LINK = re.compile(r"<(/?)a\b")
 _SPACE = re.compile(r"[ \t\r\f\v\xa0]+")
+# ideographs, kana, Hangul and their compatibility forms
 _WIDE = re.compile("[\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff\uff66-\uff9f]")
-_END = re.compile(r"""[.!?…;:。！？；：؟।։።｡]["'”’»›」』）)\]\s]*$""")
-_SENTENCE = re.compile(r"""[.!?…。！？؟।։።｡]["'”’»›」』）)\]\s]*$""")
+# what ends a sentence: . ! ? and the ellipsis, full-width and half-width CJK, Arabic, Armenian, Devanagari, Ethiopic
+_STOPS = ".!?\u2026\u3002\uff01\uff1f\uff61\u061f\u06d4\u0589\u0964\u1362"
+_CLOSING = r"""["'\u201c\u201d\u2019\u00bb\u203a\u300d\u300f\uff09)\]\s]*$"""
+_SENTENCE = re.compile(f"[{_STOPS}]{_CLOSING}")
+_END = re.compile(f"[{_STOPS};:\uff1a\uff1b\u061b]{_CLOSING}")
 
 
 class Block(NamedTuple):
@@ -64,56 +69,74 @@ class Block(NamedTuple):
 
 def blocks(markup: str) -> list[Block]:
     """The blocks of minimal HTML, in order, without the empty ones."""
-    found: list[Block] = []
-    kinds, held, linked, is_linked, is_gap, start = ["text"], [], 0, False, False, 0
-    unclosed = _unclosed(markup)
-
-    def add(piece: str) -> None:
-        nonlocal linked
-        text = unescape(piece)
-        held.append(text)
-        if is_linked:
-            linked += len(text.strip())
-
-    def close() -> None:
-        nonlocal linked, is_gap
-        text = "".join(held)
-        text = text.strip("\n") if kinds[-1] == "pre" else _one_space(text)
-        if text.strip():
-            found.append(Block(kinds[-1], text, min(1.0, linked / len(text)), is_gap))
-            is_gap = False
-        held.clear()
-        linked = 0
-
+    cutter, unclosed, start = _Cutter(), _unclosed(markup), 0
     for token in _TOKEN.finditer(markup):
-        add(markup[start : token.start()])
+        end, name = token.start(), token[2]
+        if end > start:
+            cutter.add(markup[start:end])
         start = token.end()
-        is_end, name = token[1] == "/", token[2]
-        if name is None:
-            if kinds[-1] in ("text", "li"):
-                is_gap |= not held or not "".join(held).strip()
-                close()
-            else:
-                held.append("\n")
-        elif name == "a":
-            is_linked = not is_end and token.start() not in unclosed
-        elif name in ("ul", "ol"):
-            close()
-        elif name != "br":
-            close()
-            if not is_end:
-                kinds.append(name)
-                is_gap |= name != "li"
-            elif name in kinds[1:]:
-                while kinds.pop() != name:
-                    pass
-                is_gap |= name != "li"
-    add(markup[start:])
-    close()
-    return found
+        if name == "a":
+            cutter.is_linked = not token[1] and end not in unclosed
+        elif name is None:
+            cutter.end_line()
+        elif name != "br":  # a line end follows each of them
+            cutter.turn(name, is_end=bool(token[1]))
+    cutter.add(markup[start:])
+    cutter.close()
+    return cutter.found
+
+
+class _Cutter:
+    """The block in the making, and those that are finished."""
+
+    def __init__(self) -> None:
+        self.found: list[Block] = []
+        self.is_linked = False
+        self._kinds = ["text"]  # of the elements around
+        self._held: list[str] = []
+        self._linked = 0
+        self._is_gap = False
+
+    def add(self, piece: str) -> None:
+        self._held.append(piece)
+        if self.is_linked:
+            self._linked += len(piece.strip())
+
+    def end_line(self) -> None:
+        """Ends a block where no element does, or is a line of a paragraph."""
+        if self._kinds[-1] not in {"text", "li"}:
+            self._held.append("\n")
+        elif self._held:
+            self.close()
+        else:
+            self._is_gap = True
+
+    def turn(self, name: str, *, is_end: bool) -> None:
+        """An element begins or ends here."""
+        self.close()
+        if name not in _KINDS:
+            return
+        self._is_gap |= name != "li"
+        if not is_end:
+            self._kinds.append(name)
+        elif name in self._kinds:
+            while self._kinds.pop() != name:
+                pass
+
+    def close(self) -> None:
+        if not self._held:
+            return
+        kind, text = self._kinds[-1], unescape("".join(self._held))
+        text = text.strip("\n") if kind == "pre" else _one_space(text)
+        if text and not text.isspace():
+            self.found.append(Block(kind, text, min(1.0, self._linked / len(text)), self._is_gap))
+            self._is_gap = False
+        self._held.clear()
+        self._linked = 0
 
 
 def _one_space(text: str) -> str:
+    """Lines without white space around or runs of it inside, and without the empty ones."""
     return "\n".join(filter(None, (_SPACE.sub(" ", line).strip() for line in text.split("\n"))))
 
 
@@ -192,7 +215,9 @@ def _drop_repeated(found: list[Block], kept: list[bool]) -> None:
 
 def _is_label(block: Block) -> bool:
     """A short line that is no sentence: a caption, a byline, a date, a button."""
-    return block.kind in {"text", "p"} and "\t" not in block.text and block.size < PROSE_CHARS and not is_sentence(block)
+    return (
+        block.kind in {"text", "p"} and "\t" not in block.text and block.size < PROSE_CHARS and not is_sentence(block)
+    )
 
 
 def _drop_lead(found: list[Block], kept: list[bool], first: int) -> None:
@@ -207,9 +232,10 @@ def _drop_between(found: list[Block], kept: list[bool]) -> None:
     """A label alone between two blocks of prose is a caption or an advertisement."""
     for n in range(1, len(found) - 1):
         before, block, after = found[n - 1], found[n], found[n + 1]
-        if block.kind == "text" and _is_label(block) and is_prose(before) and is_prose(after):
-            if _END.search(before.text) and not after.text[:1].islower():
-                kept[n] = False
+        is_between = is_prose(before) and is_prose(after)
+        is_broken = not _END.search(before.text) or after.text[:1].islower()  # the sentence goes on around a link
+        if block.kind == "text" and _is_label(block) and is_between and not is_broken:
+            kept[n] = False
 
 
 def _drop_tail(found: list[Block], kept: list[bool], last: int) -> None:
