@@ -53,8 +53,10 @@ def edited(data, offsets, table, kinds, max_chars, min_words, citations, termina
     num_docs = offsets.size - 1
     total = offsets[num_docs] - offsets[0]
     out, lines = np.empty(total, np.uint8), np.empty(total, np.uint8)
-    ends, first_line, counted = np.empty(num_docs, np.int64), np.empty(num_docs + 1, np.int64), np.zeros(
-        (3, num_docs), np.int64
+    ends, first_line, counted = (
+        np.empty(num_docs, np.int64),
+        np.empty(num_docs + 1, np.int64),
+        np.zeros((3, num_docs), np.int64),
     )
     line_ends, cuts = np.empty(total // 32 + 16, np.int64), np.empty((total // 64 + 16, 4), np.int64)
     filled = num_cuts = num_lines = line_bytes = 0
@@ -69,9 +71,7 @@ def edited(data, offsets, table, kinds, max_chars, min_words, citations, termina
         at = start
         while at < end:
             line = at
-            at, visible, visible_end, next_line, words, is_long, found = _line(
-                data, line, end, table, kinds, max_chars
-            )
+            at, visible, visible_end, next_line, words, is_long, found = _line(data, line, end, table, kinds, max_chars)
             kept_from = line_bytes
             if is_long:
                 verdict = LONG_WORD

@@ -9,7 +9,14 @@ import numpy as np
 from numba import njit
 
 from pipelines.filters.characters import (
-    BREAK, LETTER, SYMBOL, bytes_at, char_size, code_at, first_visible, last_visible,
+    BREAK,
+    LETTER,
+    SYMBOL,
+    bytes_at,
+    char_size,
+    code_at,
+    first_visible,
+    last_visible,
 )
 
 _TWO = np.frombuffer(b"be\0\0\0\0\0\0to\0\0\0\0\0\0of\0\0\0\0\0\0", "<u8").astype(np.uint64)
