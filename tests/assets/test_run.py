@@ -166,19 +166,37 @@ def test_killed_in_the_middle_of_training_it_goes_on_and_ends_with_the_same_dige
     assert digests(empty)["pretrained_model", "demo"] == digests(finished)["pretrained_model", "demo"]
 
 
-def test_a_second_run_at_once_waits_for_the_lease_and_says_whose_it_is(empty):
-    held = (
-        "import sys, time\nfrom pipelines.provenance.store import Store\nfrom pipelines.provenance.manifest import Key\n"
-        "with Store(sys.argv[1]).lease(Key('raw_documents', 'notes/1')):\n    print('held', flush=True)\n"
-        "    time.sleep(8)\n"
-    )
-    with subprocess.Popen([sys.executable, "-c", held, str(empty.url)], stdout=subprocess.PIPE, text=True) as holder:
-        assert holder.stdout is not None
+HOLDER = """
+import sys
+from pipelines.provenance.manifest import Key
+from pipelines.provenance.store import Store
+with Store(sys.argv[1]).lease(Key("raw_documents", "notes/1")):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_second_run_at_once_waits_for_the_lease_and_says_whose_it_is(empty, tmp_path):
+    """The lease is let go as soon as the other one has said that it waits."""
+    environment = {**os.environ, "STEMMA_STORE": str(empty.url), "STEMMA_SPEC": str(empty.spec_path)}
+    command = [sys.executable, "-m", "assets", "run", "--select", "raw_documents"]
+    pipe, said = subprocess.PIPE, tmp_path / "said"
+    with (
+        said.open("w") as output,
+        subprocess.Popen([sys.executable, "-c", HOLDER, str(empty.url)], stdin=pipe, stdout=pipe, text=True) as holder,
+    ):
+        assert holder.stdin
+        assert holder.stdout
         assert holder.stdout.readline().strip() == "held"
-        said = empty.stemma("run", "--select", "raw_documents")
-        assert "waiting for the lease of" in said
-        assert f"pid {holder.pid}" in said
-        assert holder.wait() == 0
+        with subprocess.Popen(command, env=environment, stdout=output, stderr=output) as second:
+            deadline = time.monotonic() + 300
+            while "waiting for the lease of" not in said.read_text():
+                assert second.poll() is None, said.read_text()
+                assert time.monotonic() < deadline, "nobody said that it waits"
+                time.sleep(0.05)
+            holder.stdin.close()
+            assert second.wait(300) == 0
+        assert f"pid {holder.pid}" in said.read_text()
     assert ("raw_documents", "notes/1") in digests(empty)
 
 
