@@ -117,7 +117,11 @@ def test_what_is_not_pinned_is_left_to_the_memo(outline):
 
 def test_force_on_equal_inputs_gives_the_same_digest(own_library):
     spec, store = own_library.spec, own_library.store
-    for asset, partition in (("clean_documents", "letters/1"), ("duplicate_clusters", "small"), ("vocabulary", "words")):
+    for asset, partition in (
+        ("clean_documents", "letters/1"),
+        ("duplicate_clusters", "small"),
+        ("vocabulary", "words"),
+    ):
         before = store.open(asset, partition).digest
         again = build_key(spec, store, Key(asset, partition), force=True)
         assert (again.computed, again.artifact.digest) == (True, before)
