@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -8,7 +10,8 @@ from blake3 import blake3
 from jobs import small_job
 
 from pipelines.consumption import START, extended, sequence_hash
-from training.batches import Batches, ShardSource
+from pipelines.provenance.plan import Plan, PlanPart, PlanPhase, Segment
+from training.batches import Batches, Inputs, ShardSource
 from training.finetuning import ExampleSource
 
 
@@ -38,8 +41,6 @@ def test_reading_ahead_gives_the_steps_in_order_and_the_same_as_alone(job):
 
 
 def test_leaving_early_ends_the_reading_thread(job):
-    import threading
-
     for batch in batches(job).steps(1, 12):
         if batch.step == 2:
             break
@@ -108,3 +109,75 @@ def test_a_passage_is_read_at_its_last_token_and_weighs_as_its_class():
     assert inputs.tokens_BT[torch.arange(3), inputs.ends_B].tolist() == [0, 0, 0]
     assert inputs.labels_B.tolist() == [0, 1, 0]
     assert source.total(chosen) == 3.0
+
+
+def skipping():
+    """Seventy steps of 2, then a skip of 20 slots, then steps of 4: the borders of the read-ahead lie in between."""
+    return Plan(
+        seed=3, sequence_length=32, parts=[PlanPart(name="examples", num_sequences=50)], phases=[PlanPhase(slots=[400])],
+        segments=[
+            Segment(first_step=1, first_slot=0, batch_size=2),
+            Segment(first_step=71, first_slot=160, batch_size=4),
+        ],
+    )  # fmt: skip
+
+
+class Numbers:
+    """A source whose only token of a sequence is its number."""
+
+    def rows(self, parts, sequences):
+        return [np.array([sequence], np.int64) for sequence in sequences]
+
+    def collate(self, rows, sequences):
+        assert [int(row[0]) for row in rows] == sequences.tolist()
+        return Inputs(torch.from_numpy(np.stack(rows)))
+
+    def total(self, sequences):
+        return float(sequences.sum())
+
+
+def test_every_step_reads_its_slots_across_skips_and_changes_of_the_batch_size():
+    plan = skipping()
+    found = list(Batches(plan, Numbers()).steps(1, plan.num_steps))
+    assert plan.num_steps == 130
+    for batch in found:
+        assert batch.inputs.tokens_BT[:, 0].tolist() == plan.sequences(plan.slots(batch.step))[1].tolist()
+        assert len(batch.hashes) == (2 if batch.step <= 70 else 4)
+        assert batch.total == plan.sequences(plan.slots(batch.step))[1].sum()
+
+
+@pytest.mark.parametrize("first", [1, 2, 64, 65, 71, 130])
+def test_resuming_anywhere_reads_what_was_still_to_come(first):
+    plan = skipping()
+    whole = [batch.hashes for batch in Batches(plan, Numbers()).steps(1, plan.num_steps)]
+    assert [batch.hashes for batch in Batches(plan, Numbers()).steps(first, plan.num_steps)] == whole[first - 1 :]
+
+
+def test_the_weight_of_the_whole_batch_is_known_to_every_rank():
+    plan = skipping()
+    shares = [Batches(plan, Numbers(), rank, 2).batch(100) for rank in range(2)]
+    assert shares[0].total == shares[1].total == sum(s.inputs.tokens_BT.sum().item() for s in shares)
+    assert [s.first for s in shares] == [0, 2]
+
+
+def test_all_sizes_of_a_plan_must_be_shared_out():
+    with pytest.raises(ValueError, match="batch size 2 cannot be shared out evenly over 4"):
+        Batches(skipping(), Numbers(), 0, 4)
+
+
+def test_an_error_of_the_source_is_the_loops_error_and_the_thread_ends():
+    class Broken(Numbers):
+        def rows(self, parts, sequences):
+            raise OSError("the disk is gone")
+
+    with pytest.raises(OSError, match="the disk is gone"):
+        next(Batches(skipping(), Broken()).steps(1, 5))
+    assert "batches" not in [thread.name for thread in threading.enumerate()]
+
+
+def test_slices_take_their_part_of_everything_that_is_there():
+    whole = Inputs(torch.arange(12).view(4, 3), None, torch.arange(4), torch.arange(4) * 10)
+    piece = whole.sliced(slice(1, 3))
+    assert piece.tokens_BT.tolist() == [[3, 4, 5], [6, 7, 8]]
+    assert (piece.weights_BT, piece.labels_B.tolist(), piece.ends_B.tolist()) == (None, [1, 2], [10, 20])
+    assert whole.to(torch.device("cpu")) is whole
