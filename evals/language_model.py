@@ -126,7 +126,9 @@ class StemmaLM(LM):
         return found
 
     def _windows(self, context: list[int], continuation: list[int]) -> list[Window]:
-        """One window, or several where the continuation alone is longer than the model reads."""
+        """One window, or several where the continuation alone is longer than the model reads; none for no token."""
+        if not continuation:
+            return []
         if len(continuation) > self.max_length:
             return self._rolling(context, continuation)
         room = self.max_length + 1 - len(continuation)

@@ -3,7 +3,9 @@
 import hashlib
 import random
 import socket
+import sys
 from contextlib import contextmanager
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
@@ -12,6 +14,8 @@ from pipelines.provenance.manifest import Key
 from pipelines.provenance.memo import build
 from pipelines.provenance.recipe import Recipe
 from pipelines.provenance.store import Store
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "training"))  # `import echo`: networks whose answers are known
 
 WORDS = (  # noqa: SIM905
     "the array returns a copy of input value unless shape dtype order is given index raises error module function "
