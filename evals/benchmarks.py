@@ -82,6 +82,9 @@ def own_tasks(folders: list[Path]) -> list[OwnTask]:
     """The tasks of benchmark folders, by name, with the text of every item as lm-eval will show it to a model."""
     files = _files(folders)
     configs = {name: read_config(path) for name, path in files.items() if path.suffix in {".yaml", ".yml"}}
+    for name, config in sorted(configs.items()):
+        if name != f"{config['task']}.yaml":  # the name becomes a path below
+            raise BenchmarkError(f"{name}: holds task {config['task']!r}; name the file {config['task']}.yaml.")
     if folders and not configs:
         raise BenchmarkError(f"{', '.join(str(f) for f in folders)}: no task file (*.yaml) was found.")
     if not configs:
@@ -93,14 +96,18 @@ def own_tasks(folders: list[Path]) -> list[OwnTask]:
 
 def _own_task(file: str, config: dict[str, Any], files: dict[str, Path], scratch: Path) -> OwnTask:
     name = config["task"]
-    if file != f"{name}.yaml":
-        raise BenchmarkError(f"{file}: holds task {name!r}; name the file {name}.yaml.")
-    with offline():
-        task = loaded(scratch, [name])[name]
-        items = [
-            OwnItem(position, item_text(task, doc), str(doc.get("cluster") or ""))
-            for position, doc in enumerate(task.eval_docs)
-        ]
+    try:
+        with offline():
+            task = loaded(scratch, [name])[name]
+            items = [
+                OwnItem(position, item_text(task, doc), str(doc.get("cluster") or ""))
+                for position, doc in enumerate(task.eval_docs)
+            ]
+    except Exception as error:
+        raise BenchmarkError(
+            f"{file}: lm-eval cannot read this task ({type(error).__name__}: {error}). Look at its splits, its "
+            f"columns and {', '.join(data_files(config, file))}."
+        ) from error
     if not items:
         raise BenchmarkError(f"{file}: the evaluated split is empty.")
     data = {n: files[n] for n in [file, *data_files(config, file)]}
@@ -148,8 +155,9 @@ def read_config(path: Path) -> dict[str, Any]:
 
 def data_files(config: dict[str, Any], file: str) -> list[str]:
     """Names of the data files of a task, all beside its YAML."""
-    named = (config.get("dataset_kwargs") or {}).get("data_files") or {}
-    values = named.values() if isinstance(named, dict) else [named]
+    kwargs = config.get("dataset_kwargs")
+    named = kwargs.get("data_files") if isinstance(kwargs, dict) else None
+    values = named.values() if isinstance(named, dict) else []
     flat = [n for value in values for n in (value if isinstance(value, list) else [value])]
     if config.get("dataset_path") != "json" or not flat:
         raise BenchmarkError(
