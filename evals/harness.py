@@ -93,6 +93,7 @@ def answers(model: Any, checkpoint: Artifact, suite: Artifact, recipe: EvalRecip
             "higher_is_better": {k: bool(v) for k, v in sorted(results["higher_is_better"][task].items())},
         }
         samples = sorted(results["samples"][task], key=lambda s: s["doc_id"])
+        check_measured(task, tasks[task].config.metric_list or [], samples)
         identity = {"checkpoint": checkpoint.content, "suite": suite.content, "task": task, "config": facts["config"]}
         made = [_record(tasks[task], sample, rows[sample["doc_id"]], coverage) | identity for sample in samples]
         found.append(records(task, facts, made))
@@ -135,6 +136,15 @@ def check_aggregations(tasks: Mapping[str, Any]) -> None:
                     f"task {name}: metric {metric['metric']} is aggregated by {way!r}; "
                     f"known are {', '.join(sorted(AGGREGATIONS))}. Leave it out of metric_list."
                 )
+
+
+def check_measured(name: str, wanted: list[dict[str, Any]], samples: list[dict[str, Any]]) -> None:
+    """lm-eval passes over a metric that it does not know, or not for this kind of task; the scores would lack it."""
+    missing = sorted({str(each["metric"]) for each in wanted} - set(samples[0]["metrics"]))
+    if missing:
+        raise EvaluationError(
+            f"task {name}: lm-eval did not measure {', '.join(missing)}. Correct the name or leave it out of metric_list."
+        )
 
 
 def config_digest(config: dict[str, Any]) -> str:
