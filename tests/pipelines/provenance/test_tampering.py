@@ -90,8 +90,8 @@ def test_a_forgery_with_a_ledger_entry_of_its_own_is_still_not_what_was_publishe
     artifact = tampered.store.open("raw", "a/1")
     manifest = tampered.forged(artifact, "words.arrow", b"other words")
     Ledger(tampered.store.files).append("sealed", artifact.key, manifest.digest, artifact.attempt, circumstances(0.0))
-    sealed = f"{artifact.prefix}/{artifact.digest}{MANIFEST_SUFFIX}"
-    assert f"{sealed}: is missing or unsound; the ref of raw[a/1] points at it." in tampered.verified().problems
+    said = f"{artifact.digest}{MANIFEST_SUFFIX}: is missing or unsound; the ref of raw[a/1] points at it."
+    assert any(line.endswith(said) for line in tampered.verified().problems)
 
 
 def test_a_ref_that_points_at_a_forgery_is_not_known_to_the_ledger(tampered):
