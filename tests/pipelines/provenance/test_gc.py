@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
+import uuid
 
 import pytest
-from workshop import Workshop, make_small_world
+from workshop import LoudRecipe, Workshop, make_small_world, write_loud
 
+from pipelines.provenance import leases
 from pipelines.provenance.gc import collect, find_garbage
+from pipelines.provenance.ledger import entries
 from pipelines.provenance.lineage import ancestors
 from pipelines.provenance.manifest import Key, ManifestError
+from pipelines.provenance.memo import build
 from pipelines.provenance.store import Store
 from pipelines.provenance.verify import verify_store
 
@@ -118,3 +123,63 @@ def test_collecting_twice_removes_once(world, again):
     garbage = find_garbage(world)
     assert collect(world, garbage) > 0
     assert collect(world, garbage) == 0
+
+
+def test_a_collector_of_an_object_store_waits_for_the_builder_of_the_whole(monkeypatch, tmp_path):
+    """A part that was sealed a moment ago looks like garbage until its whole is published."""
+    monkeypatch.setattr(leases, "REMOTE_POLL_SECONDS", 0.01)
+    store = Store(f"memory://{uuid.uuid4().hex}", cache=tmp_path / "cache")
+    text = Workshop(store).raw("a/1").artifact
+    freed: list[int] = []
+    collectors: list[threading.Thread] = []
+
+    def make(draft):
+        part = draft.part("a/1", LoudRecipe(), [text], lambda d: write_loud(d, text, 1))
+        garbage = find_garbage(store)
+        assert [item.prefix for item in garbage] == [part.prefix]
+        collectors.append(threading.Thread(target=lambda: freed.append(collect(store, garbage))))
+        collectors[0].start()
+        return draft.seal(parts=[part])
+
+    book = build(store, Key("book", "all"), "1", LoudRecipe(), [text], make).artifact
+    collectors[0].join(30)
+    assert freed == [0]
+    assert book.part("a/1").local("loud.txt").read_text() == "ONE TWO THREE!"
+    assert verify_store(store).problems == []
+
+
+def test_what_only_a_superseded_generation_leads_to_goes_with_everything_behind_it(any_store):
+    """Three generations deep: the newest book keeps the newest text; older texts, chapters and books go together."""
+    workshop = Workshop(any_store)
+    for number in range(3):
+        texts = {name: workshop.raw(name, f"{name} {number}").artifact for name in ("a/1", "b/1")}
+        workshop.book(texts)
+    before = {a.prefix for a in ancestors(any_store.open("book", "all"))}
+    garbage = find_garbage(any_store)
+    assert len(garbage) == 2 * 5
+    assert not {item.prefix for item in garbage} & before
+    collect(any_store, garbage)
+    assert {a.prefix for a in ancestors(any_store.open("book", "all"))} == before
+    assert verify_store(any_store).problems == []
+
+
+def test_one_kept_artifact_that_is_collected_from_a_list_of_the_day_before_stays(any_store):
+    """The list was shown to a person, who says yes a day later; what became an input meanwhile is no garbage."""
+    workshop = Workshop(any_store)
+    old = workshop.raw("a/1", "old").artifact
+    workshop.raw("a/1", "new")
+    garbage = find_garbage(any_store)
+    workshop.loud(old)
+    assert collect(any_store, garbage) == 0
+    assert any_store.open("loud", "a/1").input("raw") == old
+    assert old.local("words.arrow").exists()
+
+
+def test_the_ledger_tells_what_was_collected(any_store):
+    workshop = Workshop(any_store)
+    old = workshop.raw("a/1", "old").artifact
+    workshop.raw("a/1", "new")
+    collect(any_store, find_garbage(any_store))
+    (entry,) = [e for e in entries(any_store.files) if e.event == "removed"]
+    assert (entry.key, entry.manifest, entry.attempt) == (old.key, old.digest, old.attempt)
+    assert list(any_store.files.walk(old.prefix)) == []

@@ -186,3 +186,81 @@ def test_a_plan_survives_the_way_to_disk_and_back():
     a_plan = plan([5, 6], [[50, 60]], [(1, 0, 4), (5, 20, 8)])
     again = Plan.model_validate_json(a_plan.model_dump_json())
     assert (again, again.digest) == (a_plan, a_plan.digest)
+
+
+@settings(max_examples=30, deadline=None)
+@given(small_plans())
+def test_each_epoch_reads_every_sequence_of_a_part_once_and_the_last_one_none_twice(a_plan):
+    parts, sequences = a_plan.sequences(range(a_plan.num_slots))
+    first = 0
+    for phase in a_plan.phases:
+        here = slice(first, first + sum(phase.slots))
+        first = here.stop
+        for part, source in enumerate(a_plan.parts):
+            times = np.bincount(sequences[here][parts[here] == part], minlength=source.num_sequences)
+            whole, rest = divmod(phase.slots[part], source.num_sequences)
+            assert np.bincount(times, minlength=whole + 2)[whole : whole + 2].tolist() == [
+                source.num_sequences - rest, rest,
+            ]  # fmt: skip
+
+
+@settings(max_examples=30, deadline=None)
+@given(small_plans())
+def test_at_every_slot_each_part_has_had_its_share_but_for_a_block(a_plan):
+    parts, _ = a_plan.sequences(range(a_plan.num_slots))
+    first = 0
+    for phase in a_plan.phases:
+        total = sum(phase.slots)
+        for part, share in enumerate(phase.slots):
+            had = np.cumsum(parts[first : first + total] == part)
+            wanted = share * np.arange(1, total + 1) / max(1, total)
+            assert np.abs(had - wanted).max(initial=0) <= share / BLOCKS + total / BLOCKS + 1 + len(phase.slots)
+        first += total
+
+
+@settings(max_examples=30, deadline=None)
+@given(small_plans())
+def test_batches_and_skips_do_not_change_what_a_slot_holds(a_plan):
+    """A loss spike is skipped without moving anything that comes after it."""
+    plain = a_plan.model_copy(update={"segments": [Segment(first_step=1, first_slot=0, batch_size=1)]})
+    for one, other in zip(
+        a_plan.sequences(range(a_plan.num_slots)), plain.sequences(range(plain.num_slots)), strict=True
+    ):
+        assert one.tolist() == other.tolist()
+    assert (a_plan.digest == plain.digest) == (a_plan.segments == plain.segments)
+
+
+def test_a_skip_leaves_out_its_slots_and_nothing_else():
+    whole, skipping = plan([40], [[40]], [(1, 0, 4)]), plan([40], [[40]], [(1, 0, 4), (4, 20, 4)])
+    assert [list(skipping.slots(step)) for step in (3, 4, 5)] == [[8, 9, 10, 11], [20, 21, 22, 23], [24, 25, 26, 27]]
+    assert [skipping.step_of(slot) for slot in (11, 12, 19, 20)] == [3, None, None, 4]
+    assert (whole.num_steps, skipping.num_steps) == (10, 8)
+    read = {s for step in range(1, 9) for s in skipping.sequences(skipping.slots(step))[1].tolist()}
+    assert set(range(40)) - read == set(whole.sequences(range(12, 20))[1].tolist())
+
+
+def test_slots_behind_the_last_whole_batch_are_read_by_nobody():
+    a_plan = plan([10], [[10]], [(1, 0, 4)])
+    assert a_plan.num_steps == 2
+    assert [a_plan.step_of(slot) for slot in (7, 8, 9, 10)] == [2, None, None, None]
+    with pytest.raises(ValueError, match="step 3 lies outside the plan, which has steps 1 to 2"):
+        a_plan.slots(3)
+
+
+def test_a_phase_without_slots_and_a_part_without_slots_are_nothing():
+    a_plan = plan([5, 5], [[0, 0], [10, 0], [0, 0]])
+    parts, sequences = a_plan.sequences(range(10))
+    assert set(parts.tolist()) == {0}
+    assert sorted(sequences.tolist()) == sorted([*range(5)] * 2)
+    assert a_plan.slots_of(1, 0) == []
+    assert [a_plan.sequences([])[0].size, plan([5], [[0]]).num_slots, plan([5], [[0]]).num_steps] == [0, 0, 0]
+
+
+@pytest.mark.parametrize("change", [
+    {"seed": 8}, {"sequence_length": 65}, {"parts": [PlanPart(name="source-0/1", num_sequences=6)]},
+    {"parts": [PlanPart(name="source-0/2", num_sequences=5)]}, {"phases": [PlanPhase(slots=[51])]},
+    {"phases": [PlanPhase(slots=[25]), PlanPhase(slots=[25])]}, {"segments": [Segment(first_step=1, first_slot=0, batch_size=3)]},
+])  # fmt: skip
+def test_the_digest_knows_everything_that_a_run_reads_by(change):
+    a_plan = plan([5], [[50]])
+    assert a_plan.model_copy(update=change).digest != a_plan.digest
