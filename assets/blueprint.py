@@ -14,6 +14,7 @@ from typing import Any
 from evals import bundle, card, gate, harness, scores, suites
 from pipelines import (
     clean,
+    clean_recipe,
     decontaminate,
     dedup,
     heldout,
@@ -93,11 +94,9 @@ def raw_documents(spec: Spec, source: str) -> Blueprint:
 
 
 def clean_documents(spec: Spec, source: str) -> Blueprint:
-    cleaning = spec.source(source).cleaning
-    recipe = spec.recipe(clean.CleanRecipe, ("cleaning", cleaning)) if cleaning else clean.CleanRecipe()
     return Blueprint(
         clean.CLEAN_VERSION,
-        recipe,
+        clean_recipe.recipe_of(spec, spec.source(source).cleaning),
         [Key("raw_documents", source)],
         lambda inputs, recipe, draft, runtime: clean.clean(inputs[0], recipe, draft),
     )

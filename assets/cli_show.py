@@ -56,7 +56,7 @@ def show(
 ) -> None:
     """Read what an asset holds: texts that were kept or dropped, beside what was changed; rows of other tables."""
     the_store = open_store(store)
-    artifacts = _published(the_store, asset, partition)
+    artifacts = published(the_store, asset, partition)
     if any(FATES_FILE in part.names() for part in artifacts[0].parts()):
         found = list(itertools.islice(_documents(artifacts, dropped), limit))
         if not found:
@@ -162,7 +162,12 @@ def export(
         )
 
 
-def _published(store: Store, asset: str, partition: str) -> list[Artifact]:
+def published(store: Store, asset: str, partition: str) -> list[Artifact]:
+    """The published artifacts of an asset, of one partition or of all.
+
+    Raises:
+        WrongUseError: if there are none.
+    """
     keys = [k for k in store.keys() if k.asset == asset and not k.part and partition in ("", k.partition)]
     if not keys:
         there = sorted({k.asset for k in store.keys()})
@@ -198,9 +203,9 @@ def _chosen(batch: pa.Table, reason: str) -> Any:
 
 def _with_texts(part: Artifact, rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     ids = [row["doc_id"] for row in rows]
-    after = _texts([part], ids)
-    before = _texts([source for i in part.inputs() for source in i.parts()], ids)
-    survivors = _texts(
+    after = texts_of([part], ids)
+    before = texts_of([source for i in part.inputs() for source in i.parts()], ids)
+    survivors = texts_of(
         [source for i in part.inputs() for source in _relatives(i)],
         [row["survivor"] for row in rows if row["survivor"]],
     )
@@ -219,7 +224,8 @@ def _relatives(artifact: Artifact) -> list[Artifact]:
     return artifact.inputs("clean_documents") if artifact.key.asset == "duplicate_clusters" else []
 
 
-def _texts(artifacts: list[Artifact], ids: list[bytes]) -> dict[bytes, str]:
+def texts_of(artifacts: list[Artifact], ids: list[bytes]) -> dict[bytes, str]:
+    """The texts of some documents, from the first artifact that has each."""
     wanted = pa.array(sorted(set(ids)), pa.binary(16))
     found: dict[bytes, str] = {}
     for artifact in artifacts if ids else []:

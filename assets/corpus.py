@@ -4,7 +4,7 @@ import dagster as dg
 
 from assets.partitions import CORPORA, SOURCES
 from assets.workspace import Workspace, form
-from pipelines import clean, decontaminate, dedup, heldout, ingest, sources, unique
+from pipelines import clean, clean_recipe, decontaminate, dedup, heldout, ingest, sources, unique
 from pipelines import signatures as minhash
 
 GROUP, OWNERS = "corpus", ["team:data"]
@@ -34,7 +34,7 @@ def raw_documents(context: dg.AssetExecutionContext, workspace: Workspace) -> dg
     partitions_def=SOURCES,
     deps=[raw_documents],
     code_version=clean.CLEAN_VERSION,
-    config_schema=form(clean.CleanRecipe),
+    config_schema=form(clean_recipe.CleanRecipe),
 )
 def clean_documents(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.MaterializeResult:
     """Documents in normal form that are in the language asked for, pass the quality rules and carry no addresses.

@@ -1,57 +1,55 @@
-"""Cleaning: text in one normal form, without addresses of people, and only if it is prose of the right language."""
+"""Cleaning: text in one normal form, without what names people, and only if it is prose of the right language."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from pipelines.documents import CLEAN_SCHEMA, DOCUMENTS, TEXTS, TEXTS_SCHEMA, read_documents
-from pipelines.language import LanguageRecipe
-from pipelines.pieces import TableWriter
-from pipelines.privacy import IP_HINT, MASKED_EMAIL, MASKED_IP, PrivacyRecipe, Span, masked
+from pipelines.clean_recipe import CleanRecipe
+from pipelines.documents import CLEAN_SCHEMA, DOCUMENTS, TEXTS, TEXTS_SCHEMA, documents_digest
+from pipelines.filters import c4, fineweb, gopher_quality, gopher_repetition, refinedweb
+from pipelines.pieces import TableWriter, join, join_aligned
+from pipelines.privacy import PLACEHOLDERS
 from pipelines.provenance import fates
 from pipelines.provenance.artifact import Artifact, Draft
-from pipelines.provenance.tables import read_batches, rows_digest
-from pipelines.quality import WORD_RULE, QualityRecipe
+from pipelines.provenance.tables import read_batch, read_batches
+from pipelines.tasks import Task, grouped, run_tasks
 
 if TYPE_CHECKING:
     import polars as pl
 
-CLEAN_VERSION = "1"
+CLEAN_VERSION = "2"
 SPANS, SIGNALS = "spans.arrow", "signals.arrow"
-PIECE_ROWS = 1024  # a few MB of text: what fits the cache runs twice as fast as 16 MB at once
+CACHE_BYTES = 2 << 20  # of text that is cleaned at once: what fits the cache runs twice as fast as 16 MB
 
 SPANS_SCHEMA = pa.schema(
     [
         ("doc_id", pa.binary(16)),
-        ("rule", pa.string()),
-        ("start", pa.int64()),  # in characters of the normalised text before masking
+        ("rule", pa.string()),  # refinedweb_… and c4_… cut, masked_… masks, in this order
+        ("start", pa.int64()),  # in characters of the text as it was when the family of the rule came to it
         ("length", pa.int64()),
     ]
 )
-SIGNALS_SCHEMA = pa.schema(
-    [
-        ("doc_id", pa.binary(16)),
-        ("num_chars", pa.int64()),
-        ("num_tokens", pa.int64()),
-        ("num_words", pa.int64()),
-        ("num_lines", pa.int64()),
-        ("mean_word_length", pa.float64()),
-        ("hash_ratio", pa.float64()),
-        ("ellipsis_ratio", pa.float64()),
-        ("bullet_lines_ratio", pa.float64()),
-        ("ellipsis_lines_ratio", pa.float64()),
-        ("alpha_words_ratio", pa.float64()),
-        ("num_stop_words", pa.int64()),
-        ("language", pa.string()),
-        ("language_confidence", pa.float64()),
-        ("wanted_language_confidence", pa.float64()),
-    ]
-)
+_LANGUAGE = [
+    pa.field("language", pa.string()),
+    pa.field("language_confidence", pa.float64()),
+    pa.field("wanted_language_confidence", pa.float64()),
+]
+_MEASURED = [
+    gopher_repetition.SIGNALS,
+    gopher_quality.SIGNALS,
+    _LANGUAGE,
+    refinedweb.SIGNALS,
+    c4.SIGNALS,
+    fineweb.SIGNALS,
+]
+SIGNALS_SCHEMA = pa.schema([pa.field("doc_id", pa.binary(16)), *(field for family in _MEASURED for field in family)])
 SCHEMAS = {
     DOCUMENTS: CLEAN_SCHEMA,
     TEXTS: TEXTS_SCHEMA,
@@ -61,161 +59,164 @@ SCHEMAS = {
 }
 
 
-class CleanRecipe(QualityRecipe, LanguageRecipe, PrivacyRecipe):
-    """Bounds for web prose: the paper's quality rules, a language that is likelier than all others, masks on."""
-
-
-def docs() -> CleanRecipe:
-    """For technical documentation, whose documents are short and full of code.
-
-    Measured on 7,566 docstrings, READMEs and licences of five packages (10.9 MB). The paper's bounds drop most of
-    them. A docstring of 20 words is a whole document; a page of reference may be a single list; in a parameter
-    table every second token is punctuation. The language model gives signatures and doctests 2 to 50 % English,
-    yet a sentence of German, French, Italian, Spanish or Chinese gets less than 0.5 %: so 2 % parts them.
-    """
-    return CleanRecipe(
-        min_words=20,
-        min_mean_word_length=2.5,  # x, y, np and i are words too
-        max_mean_word_length=15.0,
-        max_ellipsis_ratio=0.2,  # doctests continue lines by ...
-        max_ellipsis_lines_ratio=0.5,
-        max_bullet_lines_ratio=0.95,
-        min_alpha_words_ratio=0.35,
-        min_stop_words=1,
-        min_language_confidence=0.02,
-    )
-
-
 class Cleaned(NamedTuple):
-    """What became of the texts of one batch, row by row."""
+    """What became of some texts."""
 
-    frame: pl.DataFrame  # text, the signals, and broken: a struct of reason and value, or null
-    spans: list[list[Span]]
+    signals: dict[str, pa.Array]  # [texts], of dropped ones too
+    broken: pl.DataFrame  # [texts]: reason and value of the first rule that is broken; null where the text is kept
+    kept: np.ndarray  # numbers of the texts that are kept
+    texts: pa.LargeStringArray  # [kept], cut and masked
+    spans: pa.Table  # row (number of the text), rule, start, length; of kept texts
 
 
-def clean(raw: Artifact, recipe: CleanRecipe, draft: Draft) -> Artifact:
+def clean(raw: Artifact, recipe: CleanRecipe, draft: Draft, *, workers: int = 0) -> Artifact:
     """Clean the documents of one source; memory is bounded by the batch.
 
-    Normalise, mask, measure every signal of every document, then let the first rule that it breaks drop it. What
-    is measured is the masked text: the one that would be published.
+    Normalise, measure every signal of every document, cut lines, let the first rule that it breaks drop it, and mask
+    what names people in those that are kept. The bytes do not depend on the number of workers.
     """
-    from pipelines.language_kernel import load_model
-
-    totals = dict.fromkeys(("num_bytes_in", "num_bytes_out", MASKED_EMAIL, MASKED_IP), 0)
-    with TableWriter(draft.directory, SCHEMAS) as writer:
-        for documents, texts in _pieces(raw):
-            tables = _cleaned_tables(documents, cleaned(texts["text"], recipe), texts["text"])
-            for name, table in tables.items():
-                writer.write(name, table)
-            totals["num_bytes_in"] += sum(documents["num_bytes"].to_pylist())
-            totals["num_bytes_out"] += sum(tables[DOCUMENTS]["num_bytes"].to_pylist())
-            for rule in tables[SPANS]["rule"].to_pylist():
-                totals[rule] += 1
+    pieces = run_tasks(clean_piece, _tasks(raw, recipe), draft.workshop, workers=workers, tell=draft.tell)
+    join_aligned(pieces, {DOCUMENTS: CLEAN_SCHEMA, TEXTS: TEXTS_SCHEMA}, draft)
+    for name in (fates.FILE, SPANS, SIGNALS):
+        join(pieces, name, SCHEMAS[name], draft)
     counts = fates.counted(read_batches(draft.path(fates.FILE)))
     fates.check_conservation(counts, raw.counts["kept"])
     return draft.seal(
-        counts={"docs": counts["kept"], **counts, **totals},
-        facts={
-            "reasons": fates.reasons(read_batches(draft.path(fates.FILE))),
-            "word_rule": WORD_RULE,
-            "language_model": load_model().digest,
-        },
-        # sha256_out stands for the texts, so that the digest needs no batch of 8,192 whole books in memory
-        rows=rows_digest(read_batches(draft.path(DOCUMENTS), ["doc_id", "sha256_out"])),
+        counts={"docs": counts["kept"], **counts, **_totals(raw, draft)},
+        facts=_facts(recipe, draft),
+        rows=documents_digest(
+            read_batches(draft.path(DOCUMENTS), ["doc_id", "sha256_out"]),
+            read_batches(draft.path(fates.FILE), ["doc_id", "fate"]),
+        ),
     )
 
 
-def _pieces(raw: Artifact) -> Iterator[tuple[pa.Table, pa.Table]]:
-    for documents, texts in read_documents(raw):
-        for start in range(0, documents.num_rows, PIECE_ROWS):
-            yield documents.slice(start, PIECE_ROWS), texts.slice(start, PIECE_ROWS)
+def _tasks(raw: Artifact, recipe: CleanRecipe) -> list[Task]:
+    """Runs of record batches of the source: how they are cut follows from the source alone."""
+    sizes = [pc.sum(table["num_bytes"]).as_py() or 0 for table in read_batches(raw.local(DOCUMENTS), ["num_bytes"])]
+    paths = raw.local(DOCUMENTS), raw.local(TEXTS)
+    return [Task(f"{n:06d}", (*paths, batches, recipe)) for n, batches in enumerate(grouped(enumerate(sizes)))]
 
 
-def cleaned(texts: pa.ChunkedArray, recipe: CleanRecipe) -> Cleaned:
+def clean_piece(
+    folder: Path, documents_file: Path, texts_file: Path, batches: Sequence[int], recipe: CleanRecipe
+) -> None:
+    """Clean some record batches of a source."""
+    from pipelines.words import pieces
+
+    with TableWriter(folder, SCHEMAS) as writer:
+        for batch in batches:
+            documents, texts = read_batch(documents_file, batch), read_batch(texts_file, batch)["text"]
+            start = 0
+            for column in pieces(texts, CACHE_BYTES):
+                tables = _tables(documents.slice(start, len(column)), cleaned(column, recipe))
+                for name, table in tables.items():
+                    writer.write(name, table)
+                start += len(column)
+
+
+def cleaned(texts: pa.LargeStringArray, recipe: CleanRecipe) -> Cleaned:
     """Clean some texts; rows stay in order, and a row does not depend on the others."""
     import polars as pl
 
+    from pipelines.judgement import broken_rule
     from pipelines.language import identified
-    from pipelines.normalize import normalized
-    from pipelines.quality import signals
+    from pipelines.normalize import written
+    from pipelines.word_rules import word_rule
 
-    column, spans = _masked(normalized(pl.Series("text", texts, dtype=pl.String)), recipe)
-    parts = [pl.DataFrame({"text": column}), signals(column), identified(column, recipe.language)]
-    frame = pl.concat(parts, how="horizontal")
-    return Cleaned(frame.with_columns(broken_rule(recipe).alias("broken")), spans)
-
-
-def broken_rule(recipe: CleanRecipe) -> pl.Expr:
-    """The first rule that a document breaks, as a struct of ``reason`` and ``value``; null if none.
-
-    Length goes before language, since the language of a few words is a guess, and language before the other
-    quality rules, since their stop words are English.
-    """
-    import polars as pl
-
-    from pipelines import quality
-
-    rules = [(r.reason, r.signal, quality.breaks(r, recipe)) for r in quality.RULES]
-    empty = ("empty", "num_chars", pl.col("num_chars") == 0)
-    confidence = "wanted_language_confidence"
-    foreign = ("language", confidence, pl.col(confidence) < recipe.min_language_confidence)
-    return quality.first_broken([empty, *rules[:2], foreign, *rules[2:]])
+    rule = word_rule(recipe.word_rule)
+    texts = _large(written(pl.Series("text", texts, dtype=pl.String), recipe))
+    words = rule.words(texts)
+    signals = {**gopher_repetition.signals(texts, words), **gopher_quality.signals(texts, words)}
+    signals |= {column.name: column.to_arrow() for column in identified(pl.Series("text", texts), recipe.language)}
+    cuts: list[pa.Table] = []
+    for is_on, family in ((recipe.refinedweb, refinedweb), (recipe.c4, c4)):
+        edited = family.edited(texts, recipe, *([rule.sentence_counts] if family is c4 else []))
+        signals |= edited.signals
+        if is_on:
+            texts = edited.texts
+            cuts.append(edited.cuts)
+    num_words = rule.word_counts(texts) if cuts else np.diff(words.offsets)
+    signals |= fineweb.counted_signals(texts, num_words, recipe)
+    frame = pl.DataFrame({name: pl.from_arrow(column) for name, column in signals.items()})
+    broken = frame.select(broken_rule(recipe).alias("broken")).unnest("broken")
+    return _masked(texts, recipe, signals, broken, cuts)
 
 
-def _masked(column: pl.Series, recipe: CleanRecipe) -> tuple[pl.Series, list[list[Span]]]:
-    """Mask the few texts in which something looks like an address; the others never become Python strings."""
-    import polars as pl
+def _masked(
+    texts: pa.LargeStringArray,
+    recipe: CleanRecipe,
+    signals: dict[str, pa.Array],
+    broken: pl.DataFrame,
+    cuts: list[pa.Table],
+) -> Cleaned:
+    """Take the texts that are kept, and mask them; the others are read by nobody."""
+    from pipelines.privacy import masked_column
 
-    suspect = pl.Series([False] * len(column), dtype=pl.Boolean)
-    if recipe.mask_email:
-        suspect |= column.str.contains("@", literal=True)
-    if recipe.mask_ip:
-        suspect |= column.str.contains(IP_HINT)
-    spans: list[list[Span]] = [[] for _ in range(len(column))]
-    places, changed = [], []
-    for place in suspect.arg_true().to_list():
-        text, found = masked(column[place], recipe)
-        if found:
-            spans[place] = found
-            places.append(place)
-            changed.append(text)
-    return (column.scatter(places, changed) if places else column), spans
+    kept = np.flatnonzero(broken["reason"].is_null().to_numpy())
+    masked, masks = masked_column(texts.take(pa.array(kept)), recipe)
+    rows = pa.array(kept[masks["row"].to_numpy()], pa.int64())
+    masks = masks.set_column(masks.schema.get_field_index("row"), "row", rows)
+    of_kept = [table.filter(pc.is_in(table["row"], pa.array(kept, pa.int64()))) for table in cuts]
+    return Cleaned(
+        signals, broken, kept, masked, pa.concat_tables([*of_kept, masks.select(["row", "rule", "start", "length"])])
+    )
 
 
-def _cleaned_tables(documents: pa.Table, done: Cleaned, before: pa.ChunkedArray) -> dict[str, pa.Table]:
-    """The rows of one batch for each file of the artifact."""
-    frame, ids = done.frame, documents["doc_id"]
-    broken = frame["broken"].struct.unnest()
-    is_kept = broken["reason"].is_null()
-    keep = pa.array(is_kept.to_list(), pa.bool_())
-    places = np.flatnonzero(is_kept.to_numpy())
-    text = pa.chunked_array([frame["text"].to_arrow().cast(pa.large_string())])
-    kept_text, kept_ids = text.filter(keep), ids.filter(keep)
-    kept = documents.filter(keep)
+def _tables(documents: pa.Table, done: Cleaned) -> dict[str, pa.Table]:
+    """The rows of some documents for each file of the artifact."""
+    documents = documents.combine_chunks()
+    ids, places = documents["doc_id"], pa.array(done.kept)
+    kept = documents.take(places)
+    texts = [memoryview(cell.as_buffer()) for cell in done.texts]
     added: dict[str, Any] = {
-        "num_bytes": [len(cell.as_buffer()) for cell in kept_text],
-        "language": frame["language"].to_arrow().cast(pa.string()).filter(keep),
-        "num_words": frame["num_words"].to_arrow().filter(keep),
-        "sha256_in": [hashlib.sha256(cell.as_buffer()).digest() for cell in before.filter(keep)],
-        "sha256_out": [hashlib.sha256(cell.as_buffer()).digest() for cell in kept_text],
+        "num_bytes": [len(text) for text in texts],
+        "language": done.signals["language"].take(places),
+        "num_words": done.signals["num_words"].take(places),
+        "sha256_in": kept["sha256"],
+        "sha256_out": [hashlib.sha256(text).digest() for text in texts],
     }
-    rows = [(ids[int(p)].as_py(), *span) for p in places for span in done.spans[p]]
-    spans = list(zip(*rows, strict=True)) or [[] for _ in SPANS_SCHEMA]
-    signals = {n: frame[n].to_arrow() for n in SIGNALS_SCHEMA.names if n != "doc_id"}
+    named = [added[n] if n in added else kept[n] for n in CLEAN_SCHEMA.names]
+    # by row, then as the families came to it
+    spans = done.spans.take(pc.sort_indices(done.spans["row"])) if done.spans.num_rows else done.spans
     return {
-        DOCUMENTS: pa.table(
-            [added.get(n, kept[n] if n in kept.schema.names else None) for n in CLEAN_SCHEMA.names], CLEAN_SCHEMA
-        ),
-        TEXTS: pa.table([kept_ids, kept_text], TEXTS_SCHEMA),
-        fates.FILE: _fates(ids, broken),
-        SPANS: pa.table([pa.array(c, f.type) for c, f in zip(spans, SPANS_SCHEMA, strict=True)], SPANS_SCHEMA),
-        SIGNALS: pa.table({"doc_id": ids, **signals}).cast(SIGNALS_SCHEMA),
+        DOCUMENTS: pa.table(named, CLEAN_SCHEMA),
+        TEXTS: pa.table([kept["doc_id"], done.texts], TEXTS_SCHEMA),
+        fates.FILE: _fates(ids, done.broken),
+        SPANS: pa.table([ids.take(spans["row"]), *(spans[n] for n in SPANS_SCHEMA.names[1:])], SPANS_SCHEMA.names),
+        SIGNALS: pa.table([ids, *(done.signals[n] for n in SIGNALS_SCHEMA.names[1:])], SIGNALS_SCHEMA.names),
     }
 
 
 def _fates(ids: pa.ChunkedArray, broken: pl.DataFrame) -> pa.Table:
     reason = broken["reason"].to_arrow().cast(pa.string())
-    fate = [fates.KEPT if cell is None else fates.DROPPED for cell in reason.to_pylist()]
-    return fates.from_columns(
-        ids, pa.array(fate, pa.string()), reason=reason.fill_null(""), value=broken["value"].to_arrow()
-    )
+    fate = pc.if_else(pc.is_null(reason), fates.KEPT, fates.DROPPED)
+    return fates.from_columns(ids, fate, reason=reason.fill_null(""), value=broken["value"].to_arrow())
+
+
+def _totals(raw: Artifact, draft: Draft) -> dict[str, int]:
+    """Bytes in and out, and how much was masked and cut."""
+    rules = dict.fromkeys(PLACEHOLDERS, 0)
+    for table in read_batches(draft.path(SPANS), ["rule"]):
+        for pair in pc.value_counts(table["rule"]).to_pylist():
+            rules[pair["values"]] = rules.get(pair["values"], 0) + pair["counts"]
+    num_bytes = {}
+    for name, path in (("num_bytes_in", raw.local(DOCUMENTS)), ("num_bytes_out", draft.path(DOCUMENTS))):
+        num_bytes[name] = sum(pc.sum(table["num_bytes"]).as_py() or 0 for table in read_batches(path, ["num_bytes"]))
+    return {**num_bytes, **rules}
+
+
+def _facts(recipe: CleanRecipe, draft: Draft) -> dict[str, Any]:
+    from pipelines.language_kernel import load_model
+    from pipelines.word_rules import word_rule
+
+    return {
+        "reasons": fates.reasons(read_batches(draft.path(fates.FILE))),
+        "word_rule": word_rule(recipe.word_rule).version,
+        "language_model": load_model().digest,
+    }
+
+
+def _large(column: pl.Series) -> pa.LargeStringArray:
+    found = column.to_arrow().cast(pa.large_string())
+    return found.combine_chunks() if isinstance(found, pa.ChunkedArray) else found

@@ -241,6 +241,10 @@ class Spec:
             raise self._unknown(kind, name, ())
         return table[name]
 
+    def error(self, where: tuple[str, ...], message: str) -> SpecError:
+        """What is wrong with the table or key at ``where``, with its line."""
+        return SpecError(f"{self._at(where)}: {message}.")
+
     # -- errors ----------------------------------------------------------------------------------------------
 
     def _check_references(self) -> None:

@@ -30,6 +30,7 @@ id_field = "id"
 cleaning = "docs"
 
 [cleaning.docs]
+preset = "docs"
 min_words = 20
 min_mean_word_length = 2.5
 max_mean_word_length = 15.0

@@ -63,6 +63,11 @@ def read_batches(path: Path, columns: list[str] | None = None) -> Iterator[pa.Ta
         yield table.select(columns) if columns else table
 
 
+def read_batch(path: Path, index: int) -> pa.Table:
+    """One record batch by its number."""
+    return pa.Table.from_batches([_opened(path).get_batch(index)])
+
+
 def _opened(path: Path) -> pa.ipc.RecordBatchFileReader:
     try:
         return pa.ipc.open_file(pa.memory_map(str(path)))

@@ -42,6 +42,7 @@ id_field = "id"
 cleaning = "plain"
 
 [cleaning.plain]
+preset = "docs"
 min_words = 12
 min_mean_word_length = 2.0
 min_alpha_words_ratio = 0.3

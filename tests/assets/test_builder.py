@@ -144,7 +144,7 @@ def test_a_stage_that_fails_leaves_nothing_published_and_nothing_half_written(bl
         draft.path("documents.arrow").write_bytes(b"half a")
         raise RuntimeError("the source went away")
 
-    monkeypatch.setattr(sources, "ingest", torn)
+    monkeypatch.setattr(ingest, "ingest", torn)
     with pytest.raises(RuntimeError, match="the source went away"):
         build_key(blank.spec, blank.store, POEMS)
     assert blank.store.get(POEMS) is None

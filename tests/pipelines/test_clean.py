@@ -7,14 +7,17 @@ import subprocess
 import sys
 from pathlib import Path
 
+import polars as pl
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.clean import CLEAN_VERSION, CleanRecipe, clean, cleaned, docs
+from pipelines.clean import CLEAN_VERSION, clean, cleaned
+from pipelines.clean_recipe import CleanRecipe, docs
 from pipelines.documents import read_documents
 from pipelines.ingest import INGEST_VERSION, ingest
+from pipelines.judgement import broken_rule
 from pipelines.provenance import fates
 from pipelines.provenance.manifest import Key
 from pipelines.provenance.memo import build
@@ -94,13 +97,96 @@ def test_no_file_of_the_artifact_holds_a_masked_value(tmp_path):
 
 
 def test_the_papers_bounds_and_the_docs_bounds_differ_on_short_documents(tmp_path):
-    assert made(tmp_path / "a", TEXTS, CleanRecipe()).table("fates.arrow")["reason"].to_pylist()[0] == "too_short"
-    assert made(tmp_path / "b", [GOOD * 3], CleanRecipe()).counts["kept"] == 1
+    paper = CleanRecipe(gopher_repetition=False, c4=False, fineweb=False)
+    assert made(tmp_path / "a", TEXTS, paper).table("fates.arrow")["reason"].to_pylist()[0] == "too_short"
+    assert made(tmp_path / "b", [GOOD * 3], paper).counts["kept"] == 1
+
+
+PROSE = """The harbour of the old town lies behind a wall that the fishermen built with their own hands.
+Before the storm of that winter nobody had thought of it as more than a place to dry nets and to talk.
+When the water rose, it held; and the people who had laughed at the work came down to look at the stones.
+Some of them carried lamps, others brought bread, and the children were allowed to stay awake until midnight.
+In the morning the sea was calm again. A few boats were lost, but every house stood where it had always stood.
+"""
+
+
+def test_each_family_drops_with_its_own_reason_and_value(tmp_path):
+    lines = PROSE.splitlines(keepends=True)
+    texts = [
+        PROSE,
+        PROSE + lines[1] * 4,
+        PROSE.replace("harbour", "{harbour}"),
+        "".join(line[:60].rsplit(" ", 1)[0] + " and\n" for line in lines) + PROSE[-200:].replace(".", ";"),
+        "\n".join(f"{word.strip('.,;').capitalize()} and more of that." for word in PROSE.split()[:90]),
+    ]
+    table = made(tmp_path, texts, CleanRecipe()).table("fates.arrow")
+    reasons = table["reason"].to_pylist()
+    assert reasons[0] == ""
+    assert reasons[1] == "duplicate_lines"
+    assert table["value"].to_pylist()[1] == pytest.approx(4 / 9)
+    assert reasons[2] == "curly_bracket"
+    assert reasons[3] in {"few_sentences", "unpunctuated_lines"}
+    assert reasons[4] in {"short_lines", "top_3_gram", "top_2_gram", "top_4_gram"}
+
+
+def test_cut_lines_lead_back_to_the_text_before(tmp_path):
+    page = f"Home\n{PROSE}Please enable javascript to see the comments of others.\nPrivacy policy of this site and its owner.\n"
+    artifact = made(tmp_path, [page, PROSE], CleanRecipe())
+    [(documents, texts)] = read_documents(artifact)
+    assert texts["text"].to_pylist()[0] == PROSE.strip()
+    spans = artifact.table("spans.arrow").to_pylist()
+    normal = page.strip()
+    found = {s["rule"]: normal[s["start"] : s["start"] + s["length"]] for s in spans if s["rule"].startswith("c4_")}
+    assert found["c4_few_words"].strip() == "Home"
+    assert found["c4_javascript"].strip().startswith("Please enable")
+    assert found["c4_policy"].strip().startswith("Privacy policy")
+    assert {s["doc_id"] for s in spans} == {documents["doc_id"][0].as_py()}
+
+
+def test_masks_are_put_on_what_the_line_rules_leave(tmp_path):
+    page = PROSE + "Write to the keeper at keeper@harbour.example.org for a place on the wall.\nMore\n"
+    artifact = made(tmp_path, [page], CleanRecipe())
+    [(_, texts)] = read_documents(artifact)
+    assert texts["text"][0].as_py().endswith("Write to the keeper at <email> for a place on the wall.")
+    assert artifact.counts["masked_email"] == 1
+
+
+def test_stored_signals_alone_give_every_decision_again(tmp_path):
+    for number, recipe in enumerate((CleanRecipe(), docs(), CleanRecipe(refinedweb=True, c4=False))):
+        artifact = made(tmp_path / f"{number}", [*TEXTS, PROSE, PROSE * 2, "a b c\n" * 40], recipe)
+        signals = pl.DataFrame(pl.from_arrow(artifact.table("signals.arrow")))
+        again = signals.select(broken_rule(recipe).struct.field("reason").fill_null("")).to_series().to_list()
+        assert again == artifact.table("fates.arrow")["reason"].to_pylist()
+
+
+def test_the_number_of_workers_does_not_change_a_byte(tmp_path, monkeypatch):
+    monkeypatch.setattr("pipelines.tasks.PIECE_BYTES", 400)
+    monkeypatch.setattr("pipelines.pieces.BATCH_BYTES", 700)
+    store, recipe = Store(tmp_path), docs()
+    source = raw(store, [*TEXTS, PROSE] * 3)
+    key, digests = Key("clean_documents", "mine/1"), []
+    for workers in (1, 2):
+        done = build(
+            store, key, CLEAN_VERSION, recipe, [source],
+            lambda d, w=workers: clean(source, recipe, d, workers=w), force=True,
+        )  # fmt: skip
+        digests.append(done.artifact.digest)
+    assert digests[0] == digests[1]
+
+
+def test_mistaken_encodings_are_repaired_and_what_may_be_meant_stays(tmp_path):
+    good = GOOD.replace("care", "naïve “care”")
+    [(_, texts)] = read_documents(
+        made(tmp_path, [GOOD.replace("care", "naÃ¯ve care") * 2, good * 2, "Ã is a letter. " + GOOD * 2])
+    )
+    assert texts["text"].to_pylist() == [
+        (GOOD.replace("care", "naïve care") * 2).strip(), (good * 2).strip(), ("Ã is a letter. " + GOOD * 2).strip(),
+    ]  # fmt: skip
 
 
 def test_a_row_does_not_depend_on_its_neighbours_or_on_the_size_of_pieces(tmp_path, monkeypatch):
     whole = made(tmp_path / "a", TEXTS * 3)
-    monkeypatch.setattr("pipelines.clean.PIECE_ROWS", 4)
+    monkeypatch.setattr("pipelines.clean.CACHE_BYTES", 300)
     pieces = made(tmp_path / "b", TEXTS * 3)
     for name in whole.names():
         assert whole.table(name).equals(pieces.table(name))
@@ -132,7 +218,7 @@ def test_bytes_do_not_depend_on_threads_or_hash_seed(tmp_path):
 
 
 def test_batches_of_documents_and_texts_stay_aligned_when_all_of_one_batch_are_dropped(tmp_path, monkeypatch):
-    monkeypatch.setattr("pipelines.clean.PIECE_ROWS", 2)
+    monkeypatch.setattr("pipelines.clean.CACHE_BYTES", 12)
     artifact = made(tmp_path, ["short", "shorter", GOOD * 2, GOOD * 2])
     assert [d.num_rows for d, _ in read_documents(artifact)] == [2]
     assert sum(t.num_rows for t in read_batches(artifact.local("fates.arrow"))) == 4
@@ -148,10 +234,11 @@ def test_cleaning_conserves_documents_for_any_text(tmp_path_factory, texts):
 
 
 def test_cleaning_what_was_cleaned_changes_nothing():
-    once = cleaned(pa.chunked_array([TEXTS], pa.large_string()), docs()).frame["text"].to_list()
-    again = cleaned(pa.chunked_array([once], pa.large_string()), docs())
-    assert again.frame["text"].to_list() == once
-    assert not any(again.spans)
+    for recipe in (docs(), CleanRecipe()):
+        once = cleaned(pa.array([*TEXTS, f"Menu\n{PROSE}Share\n"], pa.large_string()), recipe).texts
+        again = cleaned(once, recipe)
+        assert again.texts.equals(once)
+        assert again.spans.num_rows == 0
 
 
 def test_recipes_and_stages_import_no_heavy_library():

@@ -1,0 +1,93 @@
+"""stemma preview: what other thresholds would keep and drop, before anything is recomputed."""
+
+from __future__ import annotations
+
+import json as jsonlib
+from typing import Annotated, Any
+
+import typer
+from rich.text import Text
+
+from assets.cli import JsonOption, StoreOption, WrongUseError, app, console, open_store, show_json, table
+from assets.cli_show import published, texts_of
+from pipelines.preview import Example, Preview
+from pipelines.preview import preview as previewed
+
+PREVIEWABLE = "clean_documents"
+
+
+@app.command()
+def preview(
+    asset: Annotated[str, typer.Argument(help="clean_documents")] = PREVIEWABLE,
+    partition: Annotated[str, typer.Argument(help="A source; all sources if left out")] = "",
+    changes: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="FIELD=VALUE", help="A threshold or a switch of the recipe; may be repeated"),
+    ] = None,
+    examples: Annotated[int, typer.Option("-n", min=0, help="Examples on each side of the line")] = 10,
+    json: JsonOption = False,
+    store: StoreOption = "",
+) -> None:
+    """Print the funnel that other thresholds would give, in seconds, with examples on each side of the line.
+
+    For example: stemma preview clean_documents --set min_words=80 --set gopher_repetition=true
+    """
+    if asset != PREVIEWABLE:
+        raise WrongUseError(f"{asset} stores no signals; only {PREVIEWABLE} can be previewed.")
+    wanted = dict(_parsed(change) for change in changes or [])
+    if not wanted:
+        raise WrongUseError("nothing to preview: name at least one field, as in --set min_words=80.")
+    found = previewed(published(open_store(store), asset, partition), wanted, examples)
+    if json:
+        show_json(_as_json(found))
+        return
+    _show(found, wanted)
+
+
+def _parsed(change: str) -> tuple[str, Any]:
+    name, equals, value = change.partition("=")
+    if not equals:
+        raise WrongUseError(f"--set {change}: not FIELD=VALUE.")
+    try:
+        return name.strip(), jsonlib.loads(value)
+    except ValueError:
+        return name.strip(), value
+
+
+def _show(found: Preview, wanted: dict[str, Any]) -> None:
+    reasons = list(dict.fromkeys([*found.now, *found.then]))
+    reasons.sort(key=lambda r: (r != "kept", -found.then.get(r, 0), r))
+    seen = max(1, sum(found.now.values()))
+    rows = []
+    for reason in reasons:
+        before, after = found.now.get(reason, 0), found.then.get(reason, 0)
+        rows.append([reason, before, after, f"{after - before:+,}", f"{after / seen:.1%}"])
+    title = "would be, with " + ", ".join(f"{name} = {value}" for name, value in wanted.items())
+    console.print(table(title, "documents", "#now", "#then", "#change", "#share then", rows=rows))
+    for name, side in (("would go", found.going), ("would stay", found.staying)):
+        if side:
+            _show_side(name, side)
+
+
+def _show_side(name: str, side: list[Example]) -> None:
+    texts = {}
+    for artifact in {example.artifact.prefix: example.artifact for example in side}.values():
+        texts |= texts_of(artifact.inputs("raw_documents"), [e.doc_id for e in side if e.artifact == artifact])
+    rows = []
+    for example in side:
+        value = "" if example.value is None else f" ({example.value:g})"
+        change = "" if (not example.reason) == (not example.before) else f", now {example.before or 'kept'}"
+        text = " ".join(texts.get(example.doc_id, "").split())
+        rows.append([example.doc_id.hex()[:12], f"{example.reason or 'kept'}{value}{change}", Text(text[:160])])
+    console.print(table(name, "document", "why", "begins", rows=rows))
+
+
+def _as_json(found: Preview) -> dict[str, Any]:
+    def rows(side: list[Example]) -> list[dict[str, Any]]:
+        return [
+            {"doc_id": e.doc_id.hex(), "partition": e.artifact.key.partition, "reason": e.reason, "value": e.value,
+             "before": e.before}
+            for e in side
+        ]  # fmt: skip
+
+    return {"now": found.now, "then": found.then, "going": rows(found.going), "staying": rows(found.staying)}
