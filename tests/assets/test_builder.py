@@ -138,7 +138,7 @@ def test_a_champion_that_was_settled_is_not_judged_again(outline, monkeypatch):
 
 
 def test_a_stage_that_fails_leaves_nothing_published_and_nothing_half_written(blank, monkeypatch):
-    from pipelines import sources
+    from pipelines import ingest
 
     def torn(recipe, draft, *, path):
         draft.path("documents.arrow").write_bytes(b"half a")
