@@ -159,7 +159,7 @@ def execute(key: Key, instance: dg.DagsterInstance, *, force: bool = False) -> N
 
     from assets.definitions import defs
 
-    job = defs.get_implicit_global_asset_job_def().get_subset(asset_selection={dg.AssetKey(key.asset)})
+    job = defs.resolve_implicit_global_asset_job_def().get_subset(asset_selection={dg.AssetKey(key.asset)})
     config: dict[str, Any] = {"loggers": {"console": {"config": {"log_level": "WARNING"}}}}
     if force:
         config["ops"] = {key.asset: {"config": {"force": True}}}

@@ -53,7 +53,7 @@ class Workspace(dg.ConfigurableResource):
             overrides=config,
             force=force,
             launch=launch,
-            circumstance={"dagster_run": context.run_id},
+            circumstance={"dagster_run": context.run.run_id},
             waiting=lambda holder: _waiting(context, key, holder),
         )
         how = "computed" if built.computed else "answered by the memo"
