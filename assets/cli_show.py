@@ -188,7 +188,7 @@ def _documents(artifacts: list[Artifact], reason: str) -> Iterator[dict[str, Any
             for batch in read_batches(part.local(FATES_FILE)):
                 rows = batch.filter(_chosen(batch, reason)).to_pylist()
                 for start in range(0, len(rows), 32):
-                    yield from _with_texts(part, rows[start : start + 32])
+                    yield from _with_texts(part, rows[start : start + 32], artifact.inputs("clean_documents"))
 
 
 def _chosen(batch: pa.Table, reason: str) -> Any:
@@ -197,18 +197,18 @@ def _chosen(batch: pa.Table, reason: str) -> Any:
     gone = pc.not_equal(batch["fate"], KEPT)
     if reason == "any":
         return gone
-    named = pc.or_(pc.starts_with(batch["reason"], reason), pc.starts_with(batch["method"], reason))
-    return pc.and_(gone, pc.or_(named, pc.equal(batch["fate"], reason)))
+    reasons, methods = (pc.fill_null(batch[name], "") for name in ("reason", "method"))
+    why = pc.if_else(pc.equal(reasons, ""), methods, reasons)
+    whole = pc.binary_join_element_wise(batch["fate"], why, ": ")  # as our own messages write it
+    return pc.and_(gone, pc.or_(pc.starts_with(why, reason), pc.starts_with(whole, reason)))
 
 
-def _with_texts(part: Artifact, rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+def _with_texts(part: Artifact, rows: list[dict[str, Any]], everywhere: list[Artifact]) -> Iterator[dict[str, Any]]:
+    """Rows with their texts; the survivor of a twin may come from any source of the corpus."""
     ids = [row["doc_id"] for row in rows]
     after = texts_of([part], ids)
     before = texts_of([source for i in part.inputs() for source in i.parts()], ids)
-    survivors = texts_of(
-        [source for i in part.inputs() for source in _relatives(i)],
-        [row["survivor"] for row in rows if row["survivor"]],
-    )
+    survivors = texts_of(everywhere, [row["survivor"] for row in rows if row["survivor"]])
     for row in rows:
         yield {
             **row,
@@ -217,11 +217,6 @@ def _with_texts(part: Artifact, rows: list[dict[str, Any]]) -> Iterator[dict[str
             "after": after.get(row["doc_id"]),
             "survivor_text": survivors.get(row["survivor"]),
         }
-
-
-def _relatives(artifact: Artifact) -> list[Artifact]:
-    """All clean documents that the clusters of a corpus were made from."""
-    return artifact.inputs("clean_documents") if artifact.key.asset == "duplicate_clusters" else []
 
 
 def texts_of(artifacts: list[Artifact], ids: list[bytes]) -> dict[bytes, str]:
@@ -237,10 +232,10 @@ def texts_of(artifacts: list[Artifact], ids: list[bytes]) -> dict[bytes, str]:
 
 
 def _reasons(artifacts: list[Artifact]) -> list[str]:
-    from pipelines.provenance.fates import reasons
+    from pipelines.provenance.fates import kinds
 
     tables = (t for a in artifacts for part in a.parts() for t in read_batches(part.local(FATES_FILE)))
-    return [f"{name} ({number})" for name, number in reasons(tables).items()]
+    return [f"{name} ({number})" for name, number in kinds(tables).items()]
 
 
 def _show_document(row: dict[str, Any]) -> None:
@@ -305,7 +300,8 @@ def _rows(path: Path, limit: int) -> list[dict[str, Any]]:
 
         rows = pq.read_table(path).slice(0, limit).to_pylist()
     else:
-        rows = next(iter(read_batches(path)), pa.table({})).slice(0, limit).to_pylist()
+        first = next(iter(read_batches(path)), None)
+        rows = first.slice(0, limit).to_pylist() if first is not None else []
     return [{k: v.hex() if isinstance(v, bytes) else v for k, v in row.items()} for row in rows]
 
 
