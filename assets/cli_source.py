@@ -43,6 +43,7 @@ def source_add(
 
     Reads the first documents before anything is written; then `stemma run mine` trains on your text.
     """
+    from pipelines.licences import UNSTATED, spdx
     from pipelines.sources import IngestRecipe
 
     the_spec = load_spec(spec)
@@ -51,6 +52,11 @@ def source_add(
         raise SpecError(f"{path} does not exist.")
     reader = reader or _guessed(path)
     source, _, snapshot = key.rpartition("/")
+    if licence and spdx(licence) == UNSTATED != licence:
+        raise SpecError(
+            f"--license {licence!r} names no licence. Give an SPDX expression, for example CC-BY-4.0 or "
+            "'MIT OR Apache-2.0'; for one that SPDX does not list LicenseRef-NAME; left out: as the data state it."
+        )
     fields = {"text_field": text_field, "id_field": id_field, "license": licence}
     try:
         recipe = IngestRecipe(reader=reader, source=source, snapshot=snapshot, **fields)  # type: ignore[arg-type]
@@ -71,7 +77,7 @@ def source_add(
     text = add_source(the_spec.text, key, written, corpus, corpus, the_spec)
     runs = [name for name, said in Spec(text, the_spec.path).document.runs.items() if said.corpus == corpus]
     scratch = the_spec.path.with_name(f".{the_spec.path.name}.writing")
-    scratch.write_text(text, encoding="utf-8")
+    scratch.write_bytes(text.encode())
     os.replace(scratch, the_spec.path)
     if json:
         show_json({"source": key, "corpus": corpus, "runs": runs, "spec": str(the_spec.path), "sample": first})
@@ -128,7 +134,7 @@ def _sample(recipe: IngestRecipe, path: Path) -> list[str]:
     """The first three texts, so that a wrong field name shows before anything is written.
 
     Raises:
-        SpecError: if none of the first hundred records has a text.
+        SpecError: if none of the first hundred records has a text, or a column is not there.
     """
     from pipelines.provenance.manifest import FileEntry
     from pipelines.records import listed_files
@@ -136,7 +142,10 @@ def _sample(recipe: IngestRecipe, path: Path) -> list[str]:
 
     root, names, ignored = listed_files(path, recipe.reader)
     unhashed = [FileEntry(path=name, bytes=0, blake3="0" * 64) for name in names]  # a dump is not read to look at it
-    first = list(islice(source_records(recipe, Listing(root, unhashed, ignored)), 100))
+    try:
+        first = list(islice(source_records(recipe, Listing(root, unhashed, ignored)), 100))
+    except ValueError as error:
+        raise SpecError(f"{error} (--text-field, --id-field)") from None
     texts = [record.text for record in first if not record.problem and record.text.strip()]
     if not texts:
         problem = next((record.problem for record in first if record.problem), "there is no record")

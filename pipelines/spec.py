@@ -137,7 +137,7 @@ class Spec:
             SpecError: if it is missing or wrong.
         """
         try:
-            return cls(path.read_text(encoding="utf-8"), path)
+            return cls(path.read_bytes().decode("utf-8"), path)  # line ends as they are: an edit keeps them
         except FileNotFoundError:
             raise SpecError(f"{path} is missing. Run from the checkout, or give --spec FILE.") from None
         except UnicodeDecodeError as error:

@@ -31,7 +31,7 @@ def add_source(text: str, key: str, source: dict[str, Any], corpus: str, run: st
     runs = document.setdefault("runs", tomlkit.table(is_super_table=True))
     if run not in runs and all(said["corpus"] != corpus for said in runs.values()):
         runs[run] = _table({"corpus": corpus, **_recipes(like, "runs", ("mixture", "training"))})
-    edited = tomlkit.dumps(document)
+    edited = _above_headings(text, tomlkit.dumps(document))
     Spec(edited, like.path if like else Path(FILE))
     return edited
 
@@ -53,6 +53,30 @@ def _add_corpus(document: tomlkit.TOMLDocument, key: str, corpus: str, like: Spe
     suites = document.setdefault("suites", tomlkit.table(is_super_table=True))
     if suite not in suites:
         suites[suite] = _table({"corpus": corpus, **_recipes(like, "suites", ("recipe",))})
+
+
+def _above_headings(before: str, edited: str) -> str:
+    """New tables above the comments that head the next section: to tomlkit these end the table that stands before them.
+
+    A comment right under the last line of a table stays with it; one after a blank line speaks of what comes next.
+    """
+    newline = "\r\n" if "\r\n" in before else "\n"
+    old = set(before.replace("\r\n", "\n").split("\n"))
+    done: list[str] = []
+    heading: list[str] = []  # comments and blank lines that wait for the old table that they head
+    for line in edited.replace("\r\n", "\n").split("\n"):
+        if line.startswith("[") and line in old:
+            done += heading
+            heading = []
+        elif line.startswith("[") and not heading:
+            while done and (not done[-1].strip() or done[-1].startswith("#")):
+                heading.insert(0, done.pop())
+            while heading and heading[0].strip():
+                done.append(heading.pop(0))
+            done += [""] if done else []
+            heading = heading or [""]
+        done.append(line)
+    return newline.join(done + heading if any(map(str.strip, heading)) else done)
 
 
 def _recipes(like: Spec | None, kind: str, names: tuple[str, ...]) -> dict[str, Any]:
