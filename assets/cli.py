@@ -86,8 +86,8 @@ def show_json(value: Any) -> None:
 
 
 def table(title: str, *columns: str, rows: list[list[Any]]) -> Table:
-    """A table; columns that begin with ``#`` hold numbers. Cells are data: nothing in them is markup."""
-    made = Table(title=title, title_justify="left", header_style="bold")
+    """A table; columns that begin with ``#`` hold numbers. Title and cells are data: nothing in them is markup."""
+    made = Table(title=escape(title), title_justify="left", header_style="bold")
     for column in columns:
         number = column.startswith("#")
         made.add_column(column.lstrip("#"), justify="right" if number else "left", overflow="fold", no_wrap=number)

@@ -66,7 +66,9 @@ def audit_checkpoint(name: RunArgument = "demo", json: JsonOption = False, store
 def _show_checkpoint(
     found: Artifact, family: list[Artifact], sources: list[dict[str, Any]], fed: str, *, same: bool
 ) -> None:
-    console.print(f"[bold]{found.key}[/] manifest {found.digest}\ncontent {found.content}", highlight=False)
+    console.print(
+        f"[bold]{escape(str(found.key))}[/] manifest {found.digest}\ncontent {found.content}", highlight=False
+    )
     if fed:
         console.print(
             f"consumption {fed}: recomputed from the shards, "
@@ -129,7 +131,7 @@ def audit_step(
         return
     num_tokens = tracer.plan.sequence_length * tracer.plan.batch_size(step)
     console.print(
-        f"[bold]{tracer.checkpoint.key}[/] step {step} of {tracer.num_steps}: "
+        f"[bold]{escape(str(tracer.checkpoint.key))}[/] step {step} of {tracer.num_steps}: "
         f"{tracer.plan.batch_size(step)} sequences, {num_tokens:,} targets, "
         f"{len({r.doc_id for r in reads})} documents",
         highlight=False,
@@ -242,13 +244,14 @@ def _checkpoint(store: Store, name: str) -> Artifact:
 
 
 def _identified(store: Store, path: Path) -> Artifact:
-    """The artifact, a milestone of a run included, whose model.safetensors has the digest of this file."""
+    """The artifact, a milestone of a run included, with a file of this digest; of several the published one."""
     from pipelines.provenance.manifest import file_entry
 
     wanted = file_entry(path.parent, path.name).blake3
     keys = {Key(k.asset, k.partition) for k in store.keys() if k.asset in ("pretrained_model", "finetuned_model")}
     for key in sorted(keys):
-        for artifact in store.sealed(key):
+        published = store.get(key)
+        for artifact in [*([published] if published else []), *store.sealed(key)]:
             for found in (artifact, *artifact.parts()):
                 if any(f.blake3 == wanted for f in found.manifest.files):
                     return found

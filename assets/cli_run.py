@@ -202,7 +202,9 @@ def ui(
     with open_instance(the_store) as instance:
         mirror(the_spec, instance)
         bury(instance)
-    console.print(f"Dagster: http://127.0.0.1:{port} (history in {home}); Ctrl-C ends it.", highlight=False)
+    console.print(
+        f"Dagster: http://127.0.0.1:{port} (history in {home}); Ctrl-C ends it.", markup=False, highlight=False
+    )
     # a shell that starts us in the background leaves SIGINT ignored, and dagster would then ignore SIGTERM too
     signal.signal(signal.SIGINT, signal.default_int_handler)
     command = [sys.executable, "-m", "dagster", "dev", "-m", "assets.definitions", "-h", "127.0.0.1", "-p", str(port)]

@@ -158,6 +158,7 @@ def export(
     else:
         console.print(
             f"{out}: reloaded in transformers, largest logit difference {facts['max_logit_difference']:.1e}",
+            markup=False,
             highlight=False,
         )
 
@@ -280,7 +281,7 @@ def _show_other(artifact: Artifact, limit: int, as_json: bool) -> None:
             }
         )
         return
-    console.print(f"[bold]{artifact.key}[/] {artifact.digest}", highlight=False)
+    console.print(f"[bold]{escape(str(artifact.key))}[/] {artifact.digest}", highlight=False)
     for name in part.names(".md"):
         from rich.markdown import Markdown
 
@@ -291,7 +292,7 @@ def _show_other(artifact: Artifact, limit: int, as_json: bool) -> None:
         if rows:
             columns = list(rows[0])[:8]
             console.print(table(name, *columns, rows=[[_shortened(str(r[c]), 80) for c in columns] for r in rows]))
-    console.print("files: " + ", ".join(artifact.names()), highlight=False)
+    console.print("files: " + ", ".join(artifact.names()), markup=False, highlight=False)
 
 
 def _rows(path: Path, limit: int) -> list[dict[str, Any]]:

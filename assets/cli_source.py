@@ -84,7 +84,8 @@ def source_add(
         return
     for number, sampled in enumerate(first, 1):
         console.print(f"{number} {sampled[:160]!r}", markup=False, highlight=False)
-    console.print(f"{the_spec.path.name}: source {key} ({reader}) in corpus {corpus}. Next: stemma run {runs[0]}")
+    done = f"{the_spec.path.name}: source {key} ({reader}) in corpus {corpus}. Next: stemma run {runs[0]}"
+    console.print(done, markup=False)
 
 
 @source_app.command("list")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 
 from assets.blueprint import contest
 from assets.cli import table
@@ -103,7 +104,7 @@ def _show_model(console: Console, store: Store, model: Artifact) -> None:
         if facts.get(name) is not None
     ]
     console.print(table("bits per byte on held-out documents", "model or baseline", "#bpb", rows=shown))
-    console.print(f"loss curve: {_loss_plot(store, model)}", highlight=False, soft_wrap=True)
+    console.print(f"loss curve: {_loss_plot(store, model)}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _show_scores(console: Console, spec: Spec, store: Store, run: str) -> None:
@@ -136,14 +137,14 @@ def _show_scores(console: Console, spec: Spec, store: Store, run: str) -> None:
             )
         )
     if in_charge := champion(spec, store, run):
-        reasons = "; ".join(in_charge["reasons"])
+        reasons = escape("; ".join(in_charge["reasons"]))
         console.print(f"champion: [bold]{in_charge['checkpoint']['partition']}[/] ({reasons})", highlight=False)
 
 
 def _show_next(console: Console, store: Store, run: str) -> None:
     model = store.get(Key("pretrained_model", run))
     step = min(120, model.facts["step"]) if model else 1
-    console.print(f"\nstore: {store.url}", highlight=False, soft_wrap=True)
+    console.print(f"\nstore: {store.url}", markup=False, highlight=False, soft_wrap=True)
     for command, effect in (
         ("stemma ui", "the graph, funnels, plots and checks in the browser"),
         (f'stemma generate --run {run} "Return the "', "let the model write"),

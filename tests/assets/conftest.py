@@ -244,7 +244,7 @@ def name_checkpoint(place: Place, **facts) -> Artifact:
     found = {"step": 12, "tokens": 768, "parameters": 1234, "heldout_bpb": 2.5, "heldout_bpb_clean": None}
     found |= {"unigram_bpb": 4.0, "bigram_bpb": 3.0, "trigram_bpb": 2.75} | facts
     key = Key("pretrained_model", "demo")
-    tracer = Tracer(place.seal(key, write, [mixed], facts=found))
+    tracer = Tracer(mixed)
     fed = recompute_consumption(tracer.plan, tracer.readers, 12)
     return place.seal(key, write, [mixed], facts={"consumption": fed} | found)
 
