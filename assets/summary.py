@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -75,15 +76,15 @@ def champion(spec: Spec, store: Store, run: str) -> dict[str, Any] | None:
 
 
 def sparkline(values: list[float], width: int = 60) -> str:
-    """Values as a row of blocks, each the mean of its share."""
-    if not values:
-        return ""
+    """Values as a row of blocks, each the mean of its share; a share that is no number is a question mark."""
     width = min(width, len(values))
-    edges = [len(values) * i // width for i in range(width + 1)]
+    edges = [len(values) * i // max(width, 1) for i in range(width + 1)]
     means = [sum(values[a:b]) / (b - a) for a, b in pairwise(edges)]
-    low, high = min(means), max(means)
-    span = (high - low) or 1.0
-    return "".join(BARS[min(len(BARS) - 1, int((m - low) / span * len(BARS)))] for m in means)
+    finite = [mean for mean in means if math.isfinite(mean)] or [0.0]
+    low, span = min(finite), (max(finite) - min(finite)) or 1.0
+    return "".join(
+        BARS[min(len(BARS) - 1, int((mean - low) / span * len(BARS)))] if math.isfinite(mean) else "?" for mean in means
+    )
 
 
 def _show_model(console: Console, store: Store, model: Artifact) -> None:
