@@ -7,10 +7,10 @@ run; therefore :func:`champion` calls it again on what it is given, and no verdi
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from evals.compare import Comparison, compare
 from evals.metrics import ACCURACIES
@@ -54,6 +54,15 @@ class GateRecipe(Recipe):
         default=False, description="Also refuse a checkpoint whose items were never scanned for contamination"
     )
     bootstrap_seed: int = Field(default=0, ge=0, description="Of the replicates behind the error of macro-F1")
+
+    @model_validator(mode="after")
+    def _something_to_be_better_at(self) -> Self:
+        if self.require_superiority and not self.primary:
+            raise ValueError(
+                "primary names no task, so that no checkpoint could ever be better: name one, or set "
+                "require_superiority to false."
+            )
+        return self
 
 
 @dataclass(frozen=True)
@@ -261,7 +270,7 @@ def decide(comparisons: list[Comparison], recipe: GateRecipe) -> tuple[Decision,
         return "REJECT", [_told(f) for f in worse], findings
     if unclear:
         by_task = {c.task: c for c in comparisons}
-        needs = [f"{_told(f)}; about {by_task[f.task].needed(f.margin)} items would tell" for f in unclear]
+        needs = [f"{_told(f)}; {_would_tell(f, by_task[f.task])}" for f in unclear]
         return "HOLD", needs, findings
     if recipe.require_superiority and not superior:
         primary = [f for f in findings if f.role == "primary"]
@@ -279,7 +288,7 @@ def _finding(comparison: Comparison, recipe: GateRecipe) -> Finding:
     elif not recipe.guards or comparison.task in recipe.guards:
         role = "guard"
     lower, upper = found.lower(recipe.confidence), found.upper(recipe.confidence)
-    outcome = "not worse" if lower > -margin else "worse" if upper < -margin else "unclear"
+    outcome = "not worse" if lower >= -margin else "worse" if upper < -margin else "unclear"
     return Finding(
         comparison.task,
         comparison.metric,
@@ -293,6 +302,13 @@ def _finding(comparison: Comparison, recipe: GateRecipe) -> Finding:
         found.num_items,
         found.num_clusters,
     )
+
+
+def _would_tell(finding: Finding, comparison: Comparison) -> str:
+    if finding.stderr is None:
+        return "items of more files would tell"
+    number = comparison.needed(finding.margin)
+    return f"about {number} items would tell" if number else "a margin above 0 would tell"
 
 
 def _is_ratio(metric: str) -> bool:

@@ -140,7 +140,7 @@ def check_aggregations(tasks: Mapping[str, Any]) -> None:
 
 def check_measured(name: str, wanted: list[dict[str, Any]], samples: list[dict[str, Any]]) -> None:
     """lm-eval passes over a metric that it does not know, or not for this kind of task; the scores would lack it."""
-    missing = sorted({str(each["metric"]) for each in wanted} - set(samples[0]["metrics"]))
+    missing = sorted({str(each["metric"]) for each in wanted} - {m for s in samples for m in s["metrics"]})
     if missing:
         raise EvaluationError(
             f"task {name}: lm-eval did not measure {', '.join(missing)}. Correct the name or leave it out of metric_list."
