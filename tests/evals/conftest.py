@@ -15,7 +15,8 @@ from pipelines.provenance.memo import build
 from pipelines.provenance.recipe import Recipe
 from pipelines.provenance.store import Store
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "training"))  # `import echo`: networks whose answers are known
+HERE = Path(__file__).parent
+sys.path[:0] = [str(HERE), str(HERE.parent / "training")]  # importlib mode: `import released`, and `echo` from there
 
 WORDS = (  # noqa: SIM905
     "the array returns a copy of input value unless shape dtype order is given index raises error module function "
