@@ -13,7 +13,7 @@ bundle proves that manifests, order and index belong together.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -28,7 +28,7 @@ from pipelines.provenance.files import StoreError
 from pipelines.provenance.lineage import ancestor, ancestors
 from pipelines.provenance.manifest import Manifest, ManifestError, file_entry
 from pipelines.provenance.plan import Plan
-from pipelines.provenance.recipe import Recipe, digest
+from pipelines.provenance.recipe import Recipe, canonical_json, digest
 from pipelines.provenance.tables import read_batches, read_table, write_batches
 
 BUNDLE_VERSION = "1"
@@ -85,7 +85,7 @@ def pretrained(checkpoint: Artifact) -> Artifact:
     return found[0] if found else checkpoint
 
 
-def fates_by_stage(family: list[Artifact]) -> list[dict[str, Any]]:
+def fates_by_stage(family: Iterable[Artifact | Manifest]) -> list[dict[str, Any]]:
     """Counts of fates of every whole artifact that decides about documents, in the order of asset and partition."""
     rows = [
         {"asset": a.key.asset, "partition": a.key.partition, **{n: a.counts[n] for n in ("seen", *FATES)}}
@@ -238,11 +238,48 @@ class Bundle:
         for name, expected in self.about["files"].items():
             if not (self.directory / name).is_file() or file_entry(self.directory, name).blake3 != expected:
                 raise ManifestError(f"{name} is missing, or is not the file that was bundled; it was changed.")
-        self._check_plan(manifests)
+        self._check_about(manifests)
+        self._check_order(list(manifests.values()))
         return len(manifests)
 
-    def _check_plan(self, manifests: dict[str, Manifest]) -> None:
-        path = self.directory / "plan.json"
-        known = {f.blake3 for m in manifests.values() if m.asset == "mixture" for f in m.files if f.path == path.name}
-        if path.exists() and digest(path.read_bytes()) not in known:
+    def _check_about(self, manifests: dict[str, Manifest]) -> None:
+        """Figures in bundle.json are read first and believed, so each must stand in a manifest as well."""
+        root = manifests[self.about["checkpoint"]["digest"]]
+        bases = [manifests[i.manifest] for i in root.inputs if i.asset == "pretrained_model"]
+        base = bases[0] if bases and root.asset != "pretrained_model" else root
+        named = {name: self.about["checkpoint"][name] for name in root.key._fields}
+        pairs = {
+            "checkpoint": (named, root.key._asdict()),
+            "facts": (self.about["facts"], root.facts),
+            "step": (self.about["step"], base.facts.get("step")),
+            # as sets of rows: of two artifacts of one name either may come first
+            "fates": (_rows(self.about["fates"]), _rows(fates_by_stage(manifests.values()))),
+        }
+        for name, (found, expected) in pairs.items():
+            if found != expected:
+                raise ManifestError(f"bundle.json: its {name} are not those of the manifests; it was changed.")
+
+    def _check_order(self, manifests: Sequence[Manifest]) -> None:
+        """Plan and index are there where a mixture is, and no document is missing among the tokens of a part."""
+        plans = {f.blake3 for m in manifests if m.asset == "mixture" for f in m.files if f.path == "plan.json"}
+        if not plans:
+            return
+        for name in ("plan.json", "parts.arrow"):
+            self._check_listed(name)
+        if digest((self.directory / "plan.json").read_bytes()) not in plans:
             raise ManifestError("plan.json is not the plan of the mixture in this family tree; it was changed.")
+        for part, name in sorted(self._files.items()):
+            self._check_listed(name)
+            tokens = {m.counts.get("tokens") for m in manifests if m.asset == "token_shards" and m.part == part}
+            found = sum(self._table(part)["length"].to_pylist())
+            if found not in tokens:
+                told = " or ".join(str(each) for each in tokens) or "no"
+                raise ManifestError(f"{name}: documents of {found} tokens, {part} has {told} tokens; it was changed.")
+
+    def _check_listed(self, name: str) -> None:
+        if name not in self.about["files"]:
+            raise ManifestError(f"{name} is missing from the files that bundle.json lists; it was changed.")
+
+
+def _rows(rows: Sequence[dict[str, Any]]) -> list[bytes]:
+    return sorted(canonical_json(row) for row in rows)
