@@ -18,7 +18,7 @@ from pipelines.provenance.lineage import ancestor, ancestors
 from pipelines.provenance.plan import Plan
 from pipelines.provenance.recipe import Recipe
 
-CARD_VERSION = "1"
+CARD_VERSION = "2"
 FILE = "card.md"
 LINEAGE = (
     "finetuned_model", "finetuning_shards", "pretrained_model", "mixture", "token_shards", "heldout_shards", "vocabulary",
@@ -159,7 +159,7 @@ def _limits(checkpoint: Artifact, rows: Sequence[dict[str, Any]]) -> str:
         "- It has not been tuned to be safe or truthful. What it says is not checked by anything.",
         "- Licences are those that the sources state about themselves; a model may repeat passages of its training text.",
     ]
-    weak = sorted({f"{r['task']} ({r['metric']})" for r in rows if _no_better_than_guessing(r)})
+    weak = sorted({_plain(f"{r['task']} ({r['metric']})") for r in rows if _no_better_than_guessing(r)})
     told += [f"- No better than guessing, within the error: {', '.join(weak)}."] if weak else []
     told += [] if any(r["subset"] == "clean" for r in rows) else [
         "- Overlap of the benchmark items with its training text was not measured."]  # fmt: skip
@@ -180,5 +180,10 @@ def _lineage(checkpoint: Artifact, scores: Artifact) -> str:
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *([cell.replace("|", "\\|") for cell in row] for row in rows)]
+    lines = [head, ["---"] * len(head), *([_plain(cell) for cell in row] for row in rows)]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _plain(text: str) -> str:
+    """Names and licences come from data: one line that ends no cell, opens no tag and makes no link."""
+    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;").replace("](", "]\\(")
