@@ -147,3 +147,122 @@ def test_the_headline_is_the_usual_metric_where_it_was_measured():
     assert headline(answered("multiple_choice", [row])) == "acc"
     assert headline(answered("multiple_choice", [row | {"metric.acc_bytes": 1.0}])) == "acc_bytes"
     assert metric_names(answered("multiple_choice", [row])) == ["acc", "choice_prob", "gold_bpb"]
+
+
+def chosen(rows):
+    return answered(
+        "multiple_choice",
+        [{"logliks": lls, "num_bytes": sizes, "gold": gold, "metric.acc": 1.0} for lls, sizes, gold in rows],
+    )
+
+
+def test_accuracy_is_that_of_scikit_learn():
+    from sklearn.metrics import accuracy_score
+
+    draw = np.random.default_rng(4)
+    pairs = [(str(a), str(r)) for a, r in draw.integers(0, 4, (150, 2))]
+    wanted = accuracy_score([r for _, r in pairs], [a for a, _ in pairs])
+    found = estimate(classified(pairs), "accuracy")
+    assert found.value == pytest.approx(wanted)
+    # a proportion: sqrt(p (1 - p) / (n - 1))
+    assert found.stderr == pytest.approx(math.sqrt(wanted * (1 - wanted) / 149))
+
+
+def test_the_probability_of_a_choice_is_the_softmax_of_the_likelihoods():
+    from scipy.special import softmax
+
+    draw = np.random.default_rng(5)
+    rows = [(draw.normal(-300, 5, 4).tolist(), [4] * 4, int(draw.integers(0, 4))) for _ in range(30)]
+    wanted = np.mean([softmax(lls)[gold] for lls, _, gold in rows])
+    assert estimate(chosen(rows), "choice_prob").value == pytest.approx(wanted, rel=1e-9)
+
+
+def test_likelihoods_far_below_what_a_float_can_hold_still_have_a_probability():
+    assert estimate(chosen([([-9000.0, -9001.0], [4, 4], 0)]), "choice_prob").value == pytest.approx(
+        1 / (1 + math.e**-1)
+    )
+
+
+def test_gold_bits_weigh_long_answers_more():
+    rows = [([-math.log(2), -9.0], [1, 1], 0), ([-9.0, -6 * math.log(2)], [1, 3], 1)]
+    assert estimate(chosen(rows), "gold_bpb").value == pytest.approx((1 + 6) / (1 + 3))
+    word = answered("loglikelihood", [{"logliks": [-4 * math.log(2)], "num_bytes": [8], "metric.acc": 0.0}])
+    assert estimate(word, "gold_bpb").value == pytest.approx(0.5)
+
+
+def test_word_perplexity_weighs_texts_by_their_words():
+    rows = [
+        {"metric.word_perplexity": -10.0, "weight.word_perplexity": 5.0},
+        {"metric.word_perplexity": -90.0, "weight.word_perplexity": 15.0},
+    ]
+    assert estimate(answered("loglikelihood_rolling", rows), "word_perplexity").value == pytest.approx(math.exp(5.0))
+
+
+def test_a_difference_is_that_of_the_values_and_turns_with_the_sides():
+    draw = np.random.default_rng(6)
+    one, other = (chosen([(draw.normal(-5, 1, 3).tolist(), [3, 4, 5], 1) for _ in range(25)]) for _ in range(2))
+    for name in ("gold_bpb", "choice_prob"):
+        here, there = difference(one, other, name), difference(other, one, name)
+        if name == "choice_prob":
+            assert here.value == pytest.approx(estimate(one, name).value - estimate(other, name).value)
+        assert here.value == pytest.approx(-there.value)
+        assert here.stderr == pytest.approx(there.stderr)
+
+
+def test_pairing_shrinks_the_error_of_what_two_models_share():
+    """Items differ much, the two models little: unpaired the difference would drown."""
+    hard = np.random.default_rng(8).normal(-20, 5, 100)
+    one, other = (chosen([([float(h) + d, -50.0], [10, 10], 0) for h in hard]) for d in (0.1, 0.0))
+    paired = difference(one, other, "gold_bpb")
+    unpaired = math.hypot(estimate(one, "gold_bpb").stderr, estimate(other, "gold_bpb").stderr)
+    assert paired.value == pytest.approx(-0.1 / math.log(2) / 10)
+    assert paired.stderr < unpaired / 1000
+
+
+def test_items_of_other_sizes_are_not_the_same_items():
+    one, other = (chosen([([-1.0, -2.0], [size, 4], 0)]) for size in (4, 5))
+    with pytest.raises(ValueError, match="task, gold_bpb: the same items have different sizes"):
+        difference(one, other, "gold_bpb")
+
+
+def test_macro_f1_weighs_rare_classes_like_common_ones():
+    """Ninety right of the common class and ten wrong of the rare one: accuracy 0.9, macro-F1 (0.947 + 0) / 2."""
+    task = classified([("a", "a")] * 90 + [("a", "b")] * 10)
+    assert estimate(task, "accuracy").value == 0.9
+    assert estimate(task, "macro_f1").value == pytest.approx((2 * 90 / 190) / 2)
+
+
+def test_guessing_is_known_only_where_it_means_something():
+    task = chosen([([-1.0, -2.0], [4, 4], 0)])
+    assert [metrics.baseline(task, name) for name in ("acc", "choice_prob", "gold_bpb", "f1")] == [0.5, 0.5, 8.0, None]
+    assert metrics.baseline(classified([("a", "b")]), "macro_f1") is None
+
+
+@pytest.mark.parametrize(
+    ("metric", "better"),
+    [
+        ("acc", True),
+        ("macro_f1", True),
+        ("rouge_l", True),
+        ("bits_per_byte", False),
+        ("perplexity", False),
+        ("gold_bpb", False),
+    ],
+)
+def test_which_way_is_better_where_the_task_does_not_say(metric, better):
+    assert metrics.higher_is_better(chosen([([-1.0, -2.0], [4, 4], 0)]), metric) is better
+
+
+def test_every_score_names_task_metric_size_and_guessing():
+    found = {score.metric: score for score in scores(chosen([([-1.0, -2.0], [4, 4], 0)] * 3))}
+    assert list(found) == ["acc", "choice_prob", "gold_bpb"]
+    assert {score.task for score in found.values()} == {"task"}
+    assert {score.estimate.num_items for score in found.values()} == {3}
+    assert (found["acc"].baseline, found["gold_bpb"].higher_is_better) == (0.5, False)
+
+
+def test_rouge_l_knows_no_case_and_no_punctuation_but_order():
+    assert rouge_l(["The CAT, sat!"], ["the cat sat"])[0] == 1.0
+    assert rouge_l(["sat cat the"], ["the cat sat"])[0] == pytest.approx(1 / 3)
+    assert rouge_l(["words"], [""])[0] == 0.0
+    assert rouge_l([], []).tolist() == []

@@ -114,3 +114,114 @@ def test_items_needed_grows_with_the_square_of_the_margin():
 def test_nothing_is_estimated_from_nothing_or_from_what_is_not_finite(values):
     with pytest.raises(ValueError, match=r"at least one item|finite"):
         mean(values, singles(len(values)))
+
+
+def test_a_ratio_and_its_error_by_hand():
+    """10 bits over 4 bytes and 2 over 4: 1.5 bits a byte, residuals 4 and -4; 2/1 * 32 / 8² = 1."""
+    found = ratio([10.0, 2.0], [4.0, 4.0], singles(2))
+    assert (found.value, found.stderr) == (1.5, pytest.approx(1.0))
+
+
+def test_weights_are_no_matter_of_scale():
+    draw = np.random.default_rng(0)
+    top, bottom = draw.normal(5, 1, 20), draw.uniform(1, 3, 20)
+    one, other = ratio(top, bottom, singles(20)), ratio(top * 7, bottom * 7, singles(20))
+    assert one.value == pytest.approx(other.value)
+    assert one.stderr == pytest.approx(other.stderr)
+
+
+def test_an_item_that_weighs_nothing_changes_neither_value_nor_error_but_the_count():
+    one = ratio([1.0, 2.0, 0.0], [1.0, 1.0, 0.0], cluster_codes(["a", "b", "b"]))
+    other = ratio([1.0, 2.0], [1.0, 1.0], cluster_codes(["a", "b"]))
+    assert (one.value, one.stderr, one.num_items) == (other.value, other.stderr, 3)
+
+
+def test_items_of_one_cluster_that_are_copies_tell_no_more_than_one():
+    values = [1.0, 0.0, 1.0, 1.0, 0.0]
+    copies = mean(np.repeat(values, 20), np.repeat(singles(5), 20))
+    assert copies.stderr == pytest.approx(mean(values, singles(5)).stderr)
+    assert mean(np.repeat(values, 20), singles(100)).stderr < copies.stderr / 3
+
+
+@given(st.lists(st.tuples(st.floats(-100, 100), st.integers(0, 5)), min_size=2, max_size=40))
+def test_neither_the_order_nor_the_names_of_clusters_move_the_error(rows):
+    values, names = zip(*rows, strict=True)
+    one = mean(values, cluster_codes([f"c{n}" for n in names]))
+    other = mean(values[::-1], cluster_codes([f"other{9 - n}" for n in names[::-1]]))
+    assert (one.stderr is None) == (other.stderr is None)
+    if one.stderr is not None:
+        assert one.stderr == pytest.approx(other.stderr, rel=1e-6, abs=1e-9)
+
+
+def test_the_interval_covers_the_truth_as_often_as_it_says():
+    """2,000 samples of 12 clusters of 4 alike items: 95 % of the intervals cover 0, give or take."""
+    draw = np.random.default_rng(7)
+    codes, covered = np.repeat(np.arange(12), 4), 0
+    for _ in range(2000):
+        low, high = mean(draw.standard_normal(12)[codes] + draw.standard_normal(48), codes).interval()
+        covered += low <= 0 <= high
+    assert 0.93 < covered / 2000 < 0.965
+
+
+def test_intervals_and_bounds_agree():
+    found = Estimate(0.3, 0.05, 40, 9)
+    low, high = found.interval(0.9)
+    assert (found.lower(0.95), found.upper(0.95)) == (pytest.approx(low), pytest.approx(high))
+    assert found.lower(0.5) == pytest.approx(0.3)  # at even odds a bound is the value
+    unknown = Estimate(0.3, None, 40, 1)
+    assert (unknown.lower(), unknown.upper()) == (-math.inf, math.inf)
+    certain = Estimate(0.3, 0.0, 40, 9)
+    assert certain.interval() == (0.3, 0.3)
+
+
+def test_bootstrapped_error_of_a_mean_is_the_textbooks_within_its_own():
+    draw = np.random.default_rng(3)
+    values = draw.standard_normal(200)
+    per_cluster = np.stack([values, np.ones(200)], axis=1)
+    found = bootstrap(lambda c: c[:, 0] / c[:, 1], per_cluster, 200, replicates=3000)
+    assert found.value == pytest.approx(values.mean())
+    assert found.stderr == pytest.approx(values.std() / math.sqrt(200), rel=0.05)
+
+
+def test_a_bootstrap_repeats_with_its_seed_and_knows_when_it_cannot_tell():
+    per_cluster = np.array([[1.0, 2.0], [3.0, 4.0], [0.0, 1.0]])
+    errors = [bootstrap(lambda c: c[:, 0] / c[:, 1], per_cluster, 7, seed=seed).stderr for seed in (1, 1, 2)]
+    assert errors[0] == errors[1] != errors[2]
+    alone = bootstrap(lambda c: c[:, 0] / c[:, 1], per_cluster[:1], 7)
+    assert (alone.value, alone.stderr, alone.num_clusters) == (0.5, None, 1)
+
+
+def test_many_clusters_are_drawn_in_blocks_that_make_one_stream(monkeypatch):
+    """600,000 clusters go one replicate at a time; the first is the same whether one or two are asked for."""
+    two = [block.copy() for block in cluster_weights(600_000, seed=1, replicates=2)]
+    [one] = cluster_weights(600_000, seed=1, replicates=1)
+    assert [block.shape for block in two] == [(1, 600_000)] * 2
+    assert np.array_equal(two[0], one)
+    assert not np.array_equal(two[0], two[1])
+
+
+def test_every_cluster_is_drawn_about_as_often_as_any_other():
+    drawn = np.concatenate(list(cluster_weights(10, seed=0, replicates=4000))).sum(axis=0)
+    assert drawn.sum() == 40_000
+    assert abs(drawn - 4000).max() < 5 * math.sqrt(40_000 * 0.1 * 0.9)
+
+
+@given(st.lists(st.floats(0, 1), max_size=8))
+def test_holm_keeps_the_order_never_makes_smaller_and_stays_below_bonferroni(p_values):
+    adjusted = holm(p_values)
+    for p, found in zip(p_values, adjusted, strict=True):
+        assert p <= found <= min(1.0, p * len(p_values)) + 1e-12
+    order = sorted(range(len(p_values)), key=lambda i: p_values[i])
+    assert [adjusted[i] for i in order] == sorted(adjusted)
+
+
+@pytest.mark.parametrize(
+    ("p_values", "wanted"), [([0.04], [0.04]), ([0.5, 0.9], [1.0, 1.0]), ([0.01, 0.01], [0.02, 0.02])]
+)
+def test_holm_by_hand(p_values, wanted):
+    assert holm(p_values) == pytest.approx(wanted)
+
+
+def test_a_margin_of_nothing_needs_more_items_than_there_are():
+    assert items_needed(Estimate(0.0, 0.1, 100, 100), 0.0) is None
+    assert items_needed(Estimate(0.0, 0.0, 100, 100), 0.1) == 0
