@@ -340,7 +340,7 @@ def _key_lines(text: str) -> dict[tuple[str, ...], int]:
     """Line (from 1) of every table header and of every key that begins a line."""
     lines: dict[tuple[str, ...], int] = {}
     table: tuple[str, ...] = ()
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):  # splitlines would cut at U+2028 and others as well
         stripped = line.strip()
         if stripped.startswith("["):
             table = _path_of(f"{stripped.split(']')[0].lstrip('[')}=0") or table
@@ -349,8 +349,8 @@ def _key_lines(text: str) -> dict[tuple[str, ...], int]:
             lines[table] = number
         elif "=" in stripped and not stripped.startswith("#"):
             key = _path_of(f"{stripped.split('=')[0]}=0")
-            if key:
-                lines.setdefault((*table, *key), number)
+            for depth in range(1, len(key) + 1):
+                lines.setdefault((*table, *key[:depth]), number)
     return lines
 
 
