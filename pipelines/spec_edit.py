@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import tomlkit
+from tomlkit.items import InlineTable
 
 from pipelines.spec import FILE, Spec, SpecError
+
+TABLES = ("sources", "corpora", "vocabularies", "suites", "runs")  # that are added to
 
 
 def add_source(text: str, key: str, source: dict[str, Any], corpus: str, run: str, like: Spec | None = None) -> str:
@@ -19,13 +23,14 @@ def add_source(text: str, key: str, source: dict[str, Any], corpus: str, run: st
         SpecError: if the source exists already, or the outcome would not load; nothing need be undone.
     """
     document = tomlkit.parse(text)
+    _check_headers(document)
     sources = document.setdefault("sources", tomlkit.table(is_super_table=True))
     if key in sources:
         raise SpecError(f"{FILE}: source {key!r} exists already; give the new snapshot another name, NAME/SNAPSHOT.")
     sources[key] = _table(source)
     corpora = document.setdefault("corpora", tomlkit.table(is_super_table=True))
     if corpus in corpora:
-        corpora[corpus]["sources"].append(key)
+        _append(corpora[corpus]["sources"], key)
     else:
         _add_corpus(document, key, corpus, like)
     runs = document.setdefault("runs", tomlkit.table(is_super_table=True))
@@ -34,6 +39,25 @@ def add_source(text: str, key: str, source: dict[str, Any], corpus: str, run: st
     edited = _above_headings(text, tomlkit.dumps(document))
     Spec(edited, like.path if like else Path(FILE))
     return edited
+
+
+def _check_headers(document: tomlkit.TOMLDocument) -> None:
+    """Tomlkit would put a new table between the dotted keys of the others, where it swallows those that follow."""
+    for name, table in document.body:
+        if name is not None and name.key in TABLES and (name.is_dotted() or isinstance(table, InlineTable)):
+            raise SpecError(
+                f"{FILE}: {name.key!r} is written in dotted keys or as an inline table, to which nothing can be added. "
+                f"Give each of its tables a header of its own, [{name.key}.NAME]."
+            )
+
+
+def _append(array: Any, key: str) -> None:
+    """Add to an array; where it has comments on a line of its own, as append forgets the comma before them."""
+    written = array.as_string()
+    if "#" in written:
+        array.add_line(key, indent=re.match(r"[^\n]*\n([ \t]*)", written)[1])  # type: ignore[index]
+    else:
+        array.append(key)
 
 
 def _add_corpus(document: tomlkit.TOMLDocument, key: str, corpus: str, like: Spec | None) -> None:
