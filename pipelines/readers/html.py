@@ -214,13 +214,19 @@ def time_limit(seconds: float) -> Iterator[None]:
         yield
         return
 
+    is_running = True
+
     def over(*_: Any) -> None:
-        raise TimeLimitError
+        if is_running:
+            raise TimeLimitError
 
     before = signal.signal(signal.SIGVTALRM, over)
     try:
         signal.setitimer(signal.ITIMER_VIRTUAL, seconds, 1.0)
-        yield
+        try:
+            yield
+        finally:
+            is_running = False  # an alarm during the clean-up must not keep it from happening
     finally:
         signal.setitimer(signal.ITIMER_VIRTUAL, 0.0)
         signal.signal(signal.SIGVTALRM, before)

@@ -16,7 +16,7 @@ _META = re.compile(rb"""<meta[^>]{0,256}?charset\s*=\s*["']?\s*([\w.:-]{1,40})""
 _XML = re.compile(rb"""^\s*<\?xml[^>]{0,100}?encoding\s*=\s*["']([\w.:-]{1,40})""")
 _TAG = re.compile(r"<(?:[a-zA-Z]|!doctype)", re.IGNORECASE)
 _FEED = re.compile(
-    r"^\s*(?:<\?[^>]*>|<!--.*?-->|<!doctype[^>]*>|\s)*<(rss|feed|rdf:RDF|sitemapindex|urlset|svg)\b",
+    r"(?:\s++|<\?[^>]*+>|<!--.*?-->|<!doctype[^>]*+>)*+<(rss|feed|rdf:RDF|sitemapindex|urlset|svg)\b",
     re.IGNORECASE | re.DOTALL,
 )
 _CONTROL_BYTES = bytes({*range(1, 0x20)} - {0x09, 0x0A, 0x0C, 0x0D, 0x1B})  # 0x1b begins the modes of ISO-2022-JP

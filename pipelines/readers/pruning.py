@@ -96,8 +96,10 @@ class _Cutter:
         self._held: list[str] = []
         self._linked = 0
         self._is_gap = False
+        self._is_blank = True  # nothing stands on this line yet
 
     def add(self, piece: str) -> None:
+        self._is_blank = False
         self._held.append(piece)
         if self.is_linked:
             self._linked += len(piece.strip())
@@ -106,14 +108,15 @@ class _Cutter:
         """Ends a block where no element does, or is a line of a paragraph."""
         if self._kinds[-1] not in {"text", "li"}:
             self._held.append("\n")
-        elif self._held:
-            self.close()
-        else:
-            self._is_gap = True
+            return
+        self.close()
+        self._is_gap |= self._is_blank
+        self._is_blank = True
 
     def turn(self, name: str, *, is_end: bool) -> None:
         """An element begins or ends here."""
         self.close()
+        self._is_blank = False
         if name not in _KINDS:
             return
         self._is_gap |= name != "li"
