@@ -46,7 +46,9 @@ class Peer:
         self._process.stdin.flush()
         answer = self._process.stdout.readline()
         if not answer:
-            raise RuntimeError(f"the peer ended with exit code {self._process.wait()} and gave no answer to {question}.")
+            raise RuntimeError(
+                f"the peer ended with exit code {self._process.wait()} and gave no answer to {question}."
+            )
         return json.loads(answer)
 
     def __enter__(self) -> Peer:

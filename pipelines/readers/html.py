@@ -147,7 +147,15 @@ def _by_trafilatura(html: str, _: HtmlRecipe) -> str:
     import trafilatura
 
     _quiet_trafilatura()
+    html = _CONTROL_REFERENCE.sub("", html)  # with a single one, trafilatura finds no text at all
     return _sound(trafilatura.extract(html, fast=True, include_comments=False) or "")
+
+
+# numbers that XML has no character for: 0 to 31 but for tab and line ends, U+FFFE and U+FFFF
+_CONTROL_REFERENCE = re.compile(
+    r"&#(?:0*(?:[0-8]|1[124-9]|2[0-9]|3[01]|6553[45])(?![0-9])"
+    r"|[xX]0*(?:[0-8bcefBCEF]|1[0-9a-fA-F]|[fF]{3}[eEfF])(?![0-9a-fA-F]));?"
+)
 
 
 @functools.cache
