@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import gzip
-import io
 import json
 import os
 import re
@@ -19,6 +18,7 @@ import statistics
 import sys
 import tempfile
 import time
+import uuid
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -139,31 +139,28 @@ def cpu_seconds(pages: list[Gold], call: Callable[[bytes, str], str], rounds: in
 
 def write_warc(path: Path, pages: list[Gold], count: int) -> None:
     """``count`` response records, as a crawler writes them, each its own gzip member."""
-    from fastwarc.stream_io import FileStream, GZipStream
-    from fastwarc.warc import WarcRecord, WarcRecordType
-
-    stream = GZipStream(FileStream(str(path), "wb"), compression_level=6)
-    for n in range(count):
-        page = pages[n % len(pages)]
-        head = f"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: {len(page.payload)}\r\n\r\n"
-        record: Any = WarcRecord()
-        record.init_headers(0, WarcRecordType.response)
-        record.headers["WARC-Target-URI"] = f"{page.url}#{n}"
-        record.headers["WARC-Identified-Payload-Type"] = "text/html"
-        record.headers["Content-Type"] = "application/http; msgtype=response"
-        record.set_bytes_content(head.encode() + page.payload)
-        record.write(stream)
-    stream.close()
+    with path.open("wb") as stream:
+        for n in range(count):
+            page = pages[n % len(pages)]
+            http = f"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: {len(page.payload)}\r\n\r\n"
+            head = (
+                f"WARC/1.0\r\nWARC-Type: response\r\nWARC-Record-ID: <urn:uuid:{uuid.UUID(int=n)}>\r\n"
+                f"WARC-Date: 2019-11-20T00:00:00Z\r\nWARC-Target-URI: {page.url}\r\n"
+                "WARC-Identified-Payload-Type: text/html\r\nContent-Type: application/http; msgtype=response\r\n"
+                f"Content-Length: {len(http) + len(page.payload)}\r\n\r\n"
+            )
+            stream.write(gzip.compress((head + http).encode() + page.payload + b"\r\n\r\n", 6))
 
 
 def warc_texts(path: Path, recipe: HtmlRecipe) -> list[str]:
     """Ours, from a WARC to documents. With CLEAN, cleaning belongs at the end of this function."""
-    from fastwarc.warc import ArchiveIterator, WarcRecordType
+    from fastwarc import ArchiveIterator, WarcRecordType
 
     texts = []
-    with io.BytesIO(path.read_bytes()) as stream:
+    with path.open("rb") as stream:
         for record in ArchiveIterator(stream, record_types=WarcRecordType.response, parse_http=True):
-            page = extract(record.reader.read(), recipe, url=record.headers["WARC-Target-URI"] or "")
+            url, charset = record.headers.get("WARC-Target-URI") or "", record.http_charset or ""
+            page = extract(record.reader.read(), recipe, url=url, charset=charset)
             texts += [page.text] if page.text else []
     return texts
 

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import venv
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "stemma" / "peers"
 
@@ -21,9 +21,10 @@ def python_with(name: str, *requirements: str) -> Path:
     python, ready = folder / "bin" / "python", folder / "ready"
     if not ready.exists():
         sys.stderr.write(f"setting up {name} in {folder}\n")
+        install = [str(python), "-m", "pip", "install", "-qq"]
         venv.create(folder, with_pip=True, clear=True)
-        subprocess.run([python, "-m", "pip", "install", "--quiet", "--upgrade", "pip"], check=True)
-        subprocess.run([python, "-m", "pip", "install", "--quiet", *requirements], check=True)
+        subprocess.run([*install, "--upgrade", "pip"], check=True)
+        subprocess.run([*install, *requirements], check=True)
         ready.write_text(text, encoding="utf-8")
     return python
 
@@ -51,7 +52,7 @@ class Peer:
             )
         return json.loads(answer)
 
-    def __enter__(self) -> Peer:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

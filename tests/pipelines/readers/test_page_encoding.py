@@ -37,7 +37,7 @@ def test_the_page_goes_before_the_detector():
 
 
 def test_latin1_means_windows_1252_as_in_browsers():
-    page = "<p>“quoted” – €</p>"
+    page = "<p>“quoted” €</p>"
     assert decoded(page.encode("cp1252"), "ISO-8859-1") == page
 
 
