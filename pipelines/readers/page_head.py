@@ -7,8 +7,10 @@ htmldate, which also looks for dates in the text, takes several.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from datetime import date
 from html import unescape
+from itertools import islice
 from urllib.parse import urljoin
 
 HEAD_CHARS = 1 << 18  # metadata stands in front; some pages state it after a quarter of a megabyte of styles
@@ -30,10 +32,9 @@ _TIME = re.compile(
 )
 _DAY = re.compile(r"((?:19|20)\d\d)-?(\d\d)-?(\d\d)(?!\d)")
 _BASE = re.compile(r"""<base\s[^>]{0,500}?(?i:href)\s*=\s*["']?([^"'\s>]{1,2000})""")
-_PLAIN = re.compile(r"https?://[\w.-]+(?:/|$)")
 _HOST = re.compile(r"https?://[^/?#\s\[\]<>]+")
-_LINK = re.compile(r"""<a\s[^>]{0,2000}?href\s*=\s*["']?\s*([^"'\s>]{1,2000})""")
-_UPPER_LINK = re.compile(_LINK.pattern, re.IGNORECASE)
+_HREF = re.compile(r"""[^>]{0,2000}?(?i:href)\s*=\s*["']?\s*([^"'\s>]{1,2000})""")
+_UPPER_LINK = re.compile("<[aA] ")
 _DATE_NAMES = ("article:published_time", "og:published_time", "datepublished", "dc.date.issued", "dcterms.created")
 _DATE_NAMES += ("dc.date", "citation_publication_date", "parsely-pub-date", "sailthru.date", "pubdate", "date")
 
@@ -42,7 +43,7 @@ def head_of(html: str) -> str:
     """The part of a page that holds its metadata, with element names as most pages write them: in lower case."""
     end = html.find("</head>", 0, HEAD_CHARS)
     head = html[: max(end, MIN_HEAD_CHARS) if end >= 0 else HEAD_CHARS]
-    is_upper = "<META" in head or "<TITLE" in head or "<HTML" in head
+    is_upper = any(name in head[:2_000] for name in ("<HTML", "<HEAD", "<META", "<TITLE"))
     return _UPPER.sub(lambda tag: tag[0].lower(), head) if is_upper else head
 
 
@@ -102,26 +103,41 @@ def links(html: str, head: str, url: str, max_links: int) -> tuple[str, ...]:
     host = _HOST.match(root)
     origin = host[0] if host else ""
     found: dict[str, None] = {}
-    for address in dict.fromkeys((_UPPER_LINK if "<A " in html else _LINK).findall(html)):
+    for written in dict.fromkeys(_written_links(html)):
         if len(found) >= max_links:
             break
-        if "&" in address or "#" in address or not _PLAIN.match(address):
-            address = _absolute(address, root, origin)  # noqa: PLW2901  the same link, as an address
+        address = _absolute(written, root, origin)
         if address and address != url:
             found[address] = None
     return tuple(found)
+
+
+def _written_links(html: str) -> Iterator[str]:
+    """The href of every link as it is written. Cut by hand: an expression takes three times as long for a page."""
+    pieces = _UPPER_LINK.split(html) if "<A " in html else html.split("<a ")
+    for piece in islice(pieces, 1, None):
+        quoted = piece.find('href="', 0, MAX_LINK_CHARS)
+        if quoted >= 0 and piece.find(">", 0, quoted) < 0:
+            end = piece.find('"', quoted + 6, quoted + MAX_LINK_CHARS)
+            if end >= 0:
+                yield piece[quoted + 6 : end].strip()
+        else:
+            found = _HREF.match(piece)
+            if found:
+                yield found[1]
 
 
 def _absolute(address: str, root: str, origin: str) -> str:
     """Empty for what is no web page: mail, scripts, and relative addresses of a page without one."""
     if "&" in address:
         address = unescape(address)
-    address = address.partition("#")[0]
-    if origin and address[:1] == "/" and address[1:2] != "/" and "/." not in address:
-        return origin + address  # most links; urljoin takes 5 µs
-    if not address or address.startswith(("javascript:", "mailto:", "tel:", "data:")):
-        return ""
-    if not address.startswith(("http://", "https://")):
+    if "#" in address:
+        address = address[: address.index("#")]
+    if address[:4] != "http":
+        if origin and address[:1] == "/" and address[1:2] != "/" and "/." not in address:
+            return origin + address if len(address) <= MAX_LINK_CHARS else ""  # most links; urljoin takes 5 µs
+        if not address or address.startswith(("javascript:", "mailto:", "tel:", "data:")):
+            return ""
         try:
             address = urljoin(root, address)
         except ValueError:  # brackets that are no IPv6 address
