@@ -79,6 +79,14 @@ def _unaligned(typing_context, data, index):  # noqa: ANN001, ANN202, ARG001
     return types.uint64(data, types.int64), build
 
 
+@intrinsic
+def _trailing_zeros(typing_context, word):  # noqa: ANN001, ANN202, ARG001
+    def build(context, builder, signature, arguments):  # noqa: ANN001, ANN202, ARG001
+        return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 0))
+
+    return types.uint64(types.uint64), build
+
+
 @njit(inline="always")
 def bytes_at(data, at, size):  # noqa: ANN001, ANN201
     """Up to eight bytes from ``at`` on as one number, zeros behind them; never reads past the buffer."""
@@ -89,6 +97,60 @@ def bytes_at(data, at, size):  # noqa: ANN001, ANN201
     for place in range(min(size, 8)):
         word |= np.uint64(data[at + place]) << np.uint64(8 * place)
     return word
+
+
+_ONES, _HIGH = np.uint64(0x0101010101010101), np.uint64(0x8080808080808080)
+_LOW = np.uint64(0x7F7F7F7F7F7F7F7F)
+
+
+@njit(inline="always")
+def first_of(marks):  # noqa: ANN001, ANN201
+    """The place of the first byte whose high bit is set; 8 if there is none."""
+    return np.int64(_trailing_zeros(marks) >> np.uint64(3))
+
+
+@njit(inline="always")
+def is_byte(word, byte):  # noqa: ANN001, ANN201
+    """The high bit of every byte of ``word`` that is this ASCII byte, exactly."""
+    other = word ^ (_ONES * np.uint64(byte))
+    return ~(((other & _LOW) + _LOW) | other) & _HIGH
+
+
+@njit(inline="always")
+def is_less(word, byte):  # noqa: ANN001, ANN201
+    """The high bit of every byte of ``word`` that is less than this ASCII byte, exactly."""
+    return ~(((word & _LOW) + _ONES * np.uint64(0x80 - byte)) | word) & _HIGH
+
+
+@njit(inline="always")
+def is_wide(word):  # noqa: ANN001, ANN201
+    """The high bit of every byte of ``word`` that is not ASCII."""
+    return word & _HIGH
+
+
+@njit(inline="always")
+def num_chars(data, start, end):  # noqa: ANN001, ANN201
+    """Characters of whole UTF-8 text: the bytes that continue none."""
+    chars = 0
+    for at in range(start, end):
+        chars += data[at] & 0xC0 != 0x80
+    return chars
+
+
+@njit(cache=True, nogil=True)
+def next_byte(data, at, end, byte):  # noqa: ANN001, ANN201
+    """Where this ASCII byte comes next, or ``end``: eight bytes at a time."""
+    while at < end:
+        if at + 8 <= data.size:
+            step = first_of(is_byte(_unaligned(data, at), byte))
+            if step < 8:
+                return min(at + step, end)
+            at += 8
+        elif data[at] == byte:
+            return at
+        else:
+            at += 1
+    return end
 
 
 @njit(inline="always")

@@ -8,8 +8,8 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from pipelines.filters.characters import SPACE, TERMINAL, flags_at
-from pipelines.filters.repetition_kernel import hashed, is_new
+from pipelines.filters.characters import TERMINAL, first_visible, flags_at, next_byte
+from pipelines.filters.repetition_kernel import grown, hashed, is_new
 
 
 @njit(cache=True, nogil=True)
@@ -23,31 +23,21 @@ def counts(data, offsets, table, short_chars):  # noqa: ANN001, ANN201
     out = np.zeros((num_docs, 6), np.int64)
     keys, stamps = np.empty(1024, np.uint64), np.zeros(1024, np.int64)
     for doc in range(num_docs):
-        start, end = offsets[doc], offsets[doc + 1]
-        newlines = 0
-        for at in range(start, end):
-            newlines += data[at] == 0x0A
-        if keys.size < 2 * (newlines + 1):
-            size = keys.size
-            while size < 2 * (newlines + 1):
-                size *= 2
-            keys, stamps = np.empty(size, np.uint64), np.zeros(size, np.int64)
-        out[doc, 5] = newlines
-        at = start
+        at, end = offsets[doc], offsets[doc + 1]
+        row = out[doc]
         while at <= end:
             line = at
-            is_blank = True
-            while at < end and data[at] != 0x0A:
-                if is_blank and data[at] & 0xC0 != 0x80:
-                    is_blank = flags_at(data, at, table) & SPACE != 0
-                at += 1
+            at = next_byte(data, at, end, 0x0A)
+            row[5] += at < end
             key, chars = hashed(data, line, at)
-            out[doc, 4] += chars
-            if not is_blank:
-                out[doc, 0] += 1
-                out[doc, 1] += _is_terminal(data, line, at, table)
-                out[doc, 2] += chars <= short_chars
-                out[doc, 3] += 0 if is_new(key, keys, stamps, doc + 1) else chars
+            row[4] += chars
+            if first_visible(data, line, at, table) < at:
+                row[0] += 1
+                row[1] += _is_terminal(data, line, at, table)
+                row[2] += chars <= short_chars
+                if row[0] * 2 > keys.size:
+                    keys, stamps = grown(keys, stamps, doc + 1)
+                row[3] += 0 if is_new(key, keys, stamps, doc + 1) else chars
             at += 1
     return out
 

@@ -9,14 +9,8 @@ import numpy as np
 from numba import njit
 
 from pipelines.filters.characters import (
-    BREAK,
-    LETTER,
-    SYMBOL,
-    bytes_at,
-    char_size,
-    code_at,
-    first_visible,
-    last_visible,
+    BREAK, LETTER, SYMBOL, bytes_at, char_size, code_at, first_of, first_visible, is_byte, is_less, is_wide,
+    last_visible, num_chars,
 )
 
 _TWO = np.frombuffer(b"be\0\0\0\0\0\0to\0\0\0\0\0\0of\0\0\0\0\0\0", "<u8").astype(np.uint64)
@@ -58,11 +52,10 @@ def counts(data, offsets, starts, ends, first_word, table):  # noqa: ANN001, ANN
 @njit(inline="always")
 def _word(data, start, end, table):  # noqa: ANN001, ANN202
     """Characters of a word, whether one of them is no symbol, and whether one is a letter."""
-    if table[data[start]] & LETTER and data[start] < 0x80:  # most words: only their length is open
-        length = end - start
-        for at in range(start + 1, end):
-            length -= data[at] & 0xC0 == 0x80
-        return length, True, True
+    if data[start] < 0x80 and table[data[start]] & LETTER:  # most words: only their length is open
+        if end - start <= 8 and not is_wide(bytes_at(data, start, end - start)):
+            return end - start, True, True
+        return num_chars(data, start, end), True, True
     length, at, is_word, has_letter = 0, start, False, False
     while at < end:
         code = code_at(data, at)
@@ -87,19 +80,26 @@ def _stop_word(word, size):  # noqa: ANN001, ANN202
 @njit(cache=True, nogil=True)
 def _lines(data, start, end, table):  # noqa: ANN001, ANN202
     """Lines as str.splitlines() sees them, those with a bullet before and an ellipsis behind; # signs, ellipses."""
-    lines = bullets = trailing = hashes = ellipses = dots = 0
+    lines = bullets = trailing = hashes = ellipses = 0
     line_start, at = start, start
     while at < end:
-        byte = data[at]
-        size = 1 if byte < 0x80 else char_size(byte)
-        if byte == 0x2E:
-            dots += 1
-            if dots == 3:  # str.count() does not look at a full stop twice
-                ellipses += 1
-                dots = 0
-            at += 1
+        word = bytes_at(data, at, end - at)
+        marks = is_less(word, 0x20) | is_byte(word, 0x23) | is_byte(word, 0x2E) | is_wide(word)
+        if not marks:
+            at += 8
             continue
-        dots = 0
+        at += first_of(marks)
+        if at >= end:  # a zero behind the end of the text
+            break
+        byte = data[at]
+        size = char_size(byte)
+        if byte == 0x2E:
+            dots = 1
+            while dots < 3 and at + dots < end and data[at + dots] == 0x2E:
+                dots += 1
+            ellipses += dots == 3  # str.count() does not look at a full stop twice
+            at += dots
+            continue
         if byte == 0x23:
             hashes += 1
         elif byte < 0x20 or byte == 0xC2 or byte == 0xE2:  # all others end no line and are no ellipsis

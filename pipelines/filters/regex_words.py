@@ -8,12 +8,16 @@ This module compiles kernels: import it inside functions, never where the graph 
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import pyarrow as pa
 from numba import njit
 from numpy.typing import NDArray
 
-from pipelines.filters.characters import SPACE, TERMINAL, WORD, char_size, flags, flags_at
+from pipelines.filters.characters import (
+    SPACE, TERMINAL, WORD, bytes_at, char_size, first_of, flags, flags_at, is_byte, is_wide,
+)
 from pipelines.filters.spans import Words
 from pipelines.words import text_buffers
 
@@ -23,12 +27,12 @@ WORD_RULE = "regex-1"
 def regex_words(texts: pa.LargeStringArray) -> Words:
     """The words of each text, in order."""
     data, offsets = text_buffers(texts)
-    return Words(*_spans(data, offsets, flags()))
+    return Words(*_spans(data, offsets, flags(), _kinds()))
 
 
 def regex_word_counts(texts: pa.LargeStringArray) -> NDArray[np.int64]:
     """How many words each text has: int64 [docs]."""
-    return _counts(*text_buffers(texts), flags())
+    return _counts(*text_buffers(texts), flags(), _kinds())
 
 
 def regex_sentence_counts(lines: pa.LargeStringArray) -> NDArray[np.int64]:
@@ -40,49 +44,71 @@ def regex_sentence_counts(lines: pa.LargeStringArray) -> NDArray[np.int64]:
     return _sentences(*text_buffers(lines), flags())
 
 
+@functools.cache
+def _kinds() -> NDArray[np.uint8]:
+    """By byte: 0 white space, 1 part of a word, 2 another visible character, 3 the beginning of a longer character."""
+    table = np.full(256, 3, np.uint8)
+    ascii_flags = flags()[:128]
+    table[:128] = np.where(ascii_flags & WORD, 1, np.where(ascii_flags & SPACE, 0, 2))
+    return table
+
+
+@njit(inline="always")
+def _kind_at(data, at, table):  # noqa: ANN001, ANN202
+    found = flags_at(data, at, table)
+    return np.uint8(1) if found & WORD else np.uint8(0) if found & SPACE else np.uint8(2)
+
+
 @njit(cache=True, nogil=True)
-def _spans(data, offsets, table):  # noqa: ANN001, ANN202
-    num_docs = offsets.size - 1
-    capacity = (offsets[num_docs] - offsets[0]) // 3 + 64
-    starts, ends = np.empty(capacity, np.int64), np.empty(capacity, np.int64)
-    first_word = np.empty(num_docs + 1, np.int64)
+def _spans(data, offsets, table, kinds):  # noqa: ANN001, ANN202
+    first_word = _ends(_counts(data, offsets, table, kinds))
+    starts, ends = np.empty(first_word[-1], np.int64), np.empty(first_word[-1], np.int64)
     count = 0
-    for doc in range(num_docs):
-        first_word[doc] = count
+    for doc in range(offsets.size - 1):
         at, end = offsets[doc], offsets[doc + 1]
         while at < end:
-            kind = table[data[at]] if data[at] < 0x80 else flags_at(data, at, table)
+            kind, size = kinds[data[at]], 1
+            if kind == 3:
+                kind, size = _kind_at(data, at, table), char_size(data[at])
             start = at
-            at += char_size(data[at])
-            if kind & SPACE:
+            at += size
+            if kind == 0:
                 continue
-            if kind & WORD:
-                while at < end:
-                    if not (table[data[at]] if data[at] < 0x80 else flags_at(data, at, table)) & WORD:
-                        break
-                    at += char_size(data[at])
-            if count == capacity:
-                capacity *= 2
-                longer_starts, longer_ends = np.empty(capacity, np.int64), np.empty(capacity, np.int64)
-                longer_starts[:count], longer_ends[:count] = starts, ends
-                starts, ends = longer_starts, longer_ends
+            while kind == 1 and at < end:
+                kind = kinds[data[at]]
+                if kind == 3:
+                    kind = _kind_at(data, at, table)
+                    at += char_size(data[at]) if kind == 1 else 0
+                else:
+                    at += kind == 1
             starts[count], ends[count] = start, at
             count += 1
-    first_word[num_docs] = count
-    return starts[:count], ends[:count], first_word
+    return starts, ends, first_word
 
 
 @njit(cache=True, nogil=True)
-def _counts(data, offsets, table):  # noqa: ANN001, ANN202
+def _ends(counts):  # noqa: ANN001, ANN202
+    ends = np.zeros(counts.size + 1, np.int64)
+    for doc in range(counts.size):
+        ends[doc + 1] = ends[doc] + counts[doc]
+    return ends
+
+
+@njit(cache=True, nogil=True)
+def _counts(data, offsets, table, kinds):  # noqa: ANN001, ANN202
+    """A word begins at every visible character but a word character behind another."""
     counts = np.zeros(offsets.size - 1, np.int64)
     for doc in range(counts.size):
-        at, end, count, inside = offsets[doc], offsets[doc + 1], 0, False
+        at, end, count, before = offsets[doc], offsets[doc + 1], 0, np.uint8(0)
         while at < end:
-            kind = table[data[at]] if data[at] < 0x80 else flags_at(data, at, table)
-            at += char_size(data[at])
-            is_word = kind & WORD != 0
-            count += not kind & SPACE and not (is_word and inside)
-            inside = is_word
+            kind = kinds[data[at]]
+            if kind == 3:
+                kind = _kind_at(data, at, table)
+                at += char_size(data[at])
+            else:
+                at += 1
+            count += (kind != 0) & (kind & before != 1)  # 1 & 1 alone is 1
+            before = kind
         counts[doc] = count
     return counts
 
@@ -92,16 +118,30 @@ def _sentences(data, offsets, table):  # noqa: ANN001, ANN202
     counts = np.ones(offsets.size - 1, np.int64)
     for doc in range(counts.size):
         at, end, count = offsets[doc], offsets[doc + 1], 1
-        ended, after_space = False, True
         while at < end:
-            kind = table[data[at]] if data[at] < 0x80 else flags_at(data, at, table)
-            at += char_size(data[at])
-            if kind & TERMINAL:
-                ended, after_space = True, False
-            elif kind & SPACE:
-                after_space = True
-            elif kind & WORD:
-                count += ended and after_space
-                ended, after_space = False, False
+            at = _terminal(data, at, end, table)
+            after_space = False
+            while at < end:
+                kind = flags_at(data, at, table)
+                after_space = not kind & TERMINAL and (after_space or kind & SPACE != 0)
+                if kind & WORD:
+                    count += after_space
+                    break
+                at += char_size(data[at])
         counts[doc] = count
     return counts
+
+
+@njit(inline="always")
+def _terminal(data, at, end, table):  # noqa: ANN001, ANN202
+    """Where a character that ends sentences comes next, or ``end``."""
+    while at < end:
+        word = bytes_at(data, at, end - at)
+        marks = is_byte(word, 0x2E) | is_byte(word, 0x3F) | is_byte(word, 0x21) | is_wide(word)
+        at += first_of(marks)
+        if not marks:
+            continue
+        if flags_at(data, at, table) & TERMINAL:
+            return at
+        at += char_size(data[at])
+    return min(at, end)

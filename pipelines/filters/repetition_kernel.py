@@ -14,7 +14,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from pipelines.filters.characters import bytes_at, first_visible, flags, last_visible
+from pipelines.filters.characters import bytes_at, first_visible, flags, is_wide, last_visible, next_byte, num_chars
 from pipelines.words import mixed
 
 COLUMNS = 16
@@ -37,56 +37,70 @@ def counts(data, offsets, starts, ends, first_word):  # noqa: ANN001, ANN201
 def _counts(data, offsets, starts, ends, first_word, table):  # noqa: ANN001, ANN202
     num_docs = offsets.size - 1
     out = np.zeros((num_docs, COLUMNS), np.int64)
-    size = 1024
+    most_words, most_bytes = 16, 16
+    for doc in range(num_docs):
+        most_words = max(most_words, first_word[doc + 1] - first_word[doc])
+        most_bytes = max(most_bytes, offsets[doc + 1] - offsets[doc])
+    size = 32
+    while size < 2 * most_words:
+        size *= 2
     keys, stamps, values = np.empty(size, np.uint64), np.zeros(size, np.int64), np.empty(size, np.int64)
+    gate = np.zeros(4 * size, np.uint8)
+    hashes, lengths = np.zeros(most_words + 16, np.uint64), np.zeros(most_words + 16, np.int64)
+    places, slots = np.empty(most_words, np.int64), np.empty(most_words, np.int64)
+    prefixes = np.empty(most_words, np.uint64)
+    grams = np.empty((64, 6), np.uint64)
     stamp = 0
-    hashes, lengths = np.empty(0, np.uint64), np.empty(0, np.int64)
-    sums, prefix = np.empty(0, np.int64), np.empty(0, np.uint64)
-    seen = np.empty(0, np.uint8)
     for doc in range(num_docs):
         start, end = offsets[doc], offsets[doc + 1]
         first, words = first_word[doc], first_word[doc + 1] - first_word[doc]
-        breaks = 0
-        for at in range(start, end):
-            out[doc, 0] += data[at] & 0xC0 != 0x80
-            breaks += data[at] == 0x0A
-        while size < 2 * max(words, breaks + 1):
-            size *= 2
-        if keys.size < size:
-            keys, stamps, values = np.empty(size, np.uint64), np.zeros(size, np.int64), np.empty(size, np.int64)
-        stamp = _paragraphs(data, start, end, keys, stamps, stamp, table, out[doc])
-        stamp = _lines(data, start, end, keys, stamps, stamp, out[doc])
-        if hashes.size < words:
-            hashes, lengths = np.empty(2 * words, np.uint64), np.empty(2 * words, np.int64)
+        row = out[doc]
+        row[0] = num_chars(data, start, end)
+        keys, stamps, stamp = _lines(data, start, end, keys, stamps, stamp, row)
+        keys, stamps, stamp = _paragraphs(data, start, end, keys, stamps, stamp, table, row)
+        if values.size < keys.size:
+            values = np.empty(keys.size, np.int64)
         for word in range(words):
-            hashes[word], lengths[word] = hashed(data, starts[first + word], ends[first + word])
-        for n in range(2, 5):
-            stamp += 1
-            out[doc, 5 + n] = _top_gram(hashes, lengths, words, n, keys, stamps, values, stamp)
+            hashes[word], lengths[word] = _word(data, starts[first + word], ends[first + word])
+        stamp = _top_grams(hashes, lengths, words, keys, stamps, values, stamp, gate, places, slots, row)
+        count, stamp = _candidates(data, starts, ends, first, words, keys, stamps, values, stamp, gate, prefixes,
+                                   places, slots)  # fmt: skip
+        if len(grams) < count:
+            grams = np.empty((2 * count, 6), np.uint64)
+        _gram_hashes(data, starts, ends, first, words, places[:count], grams)
         for n in range(5, 11):
             stamp += 1
-            out[doc, 5 + n] = _duplicate_grams(data, starts, ends, first, lengths, words, n, keys, stamps, stamp)
+            row[5 + n] = _repeated(grams, places[:count], lengths, words, n, keys, stamps, stamp)
     return out
 
 
+@njit(inline="always")
+def _word(data, start, end):  # noqa: ANN001, ANN202
+    """A hash of the bytes, and the number of characters."""
+    size = end - start
+    if size <= 8:
+        word = bytes_at(data, start, size)
+        if not is_wide(word):
+            return mixed((word + np.uint64(size)) * _STEP), size
+    return hashed(data, start, end)
+
+
 @njit(cache=True, nogil=True)
-def hashed(data, start, end):  # noqa: ANN001, ANN202
+def hashed(data, start, end):  # noqa: ANN001, ANN201
     """A hash of the bytes, and the number of characters."""
     state = np.uint64(end - start) * _BASE
-    at, chars = start, 0
+    at = start
     while at < end:
         state = (state ^ bytes_at(data, at, end - at)) * _STEP
         state ^= state >> _S32
         at += 8
-    for place in range(start, end):
-        chars += data[place] & 0xC0 != 0x80
-    return mixed(state), chars
+    return mixed(state), num_chars(data, start, end)
 
 
 @njit(inline="always")
-def is_new(key, keys, stamps, stamp):  # noqa: ANN001, ANN202
+def is_new(key, keys, stamps, stamp):  # noqa: ANN001, ANN201
     """Put a key into the table; False if it was there."""
-    mask = keys.size - 1
+    mask = np.int64(keys.size - 1)
     slot = np.int64(key & np.uint64(mask))
     while stamps[slot] == stamp:
         if keys[slot] == key:
@@ -97,91 +111,210 @@ def is_new(key, keys, stamps, stamp):  # noqa: ANN001, ANN202
 
 
 @njit(cache=True, nogil=True)
-def _lines(data, start, end, keys, stamps, stamp, out):  # noqa: ANN001, ANN202
-    """re.split("\\n+", text): a text that begins or ends with line feeds has an empty line there."""
+def _lines(data, start, end, keys, stamps, stamp, row):  # noqa: ANN001, ANN202
+    r"""re.split("\n+", text): a text that begins or ends with line feeds has an empty line there."""
     stamp += 1
     at = start
     while True:
         line = at
-        while at < end and data[at] != 0x0A:
-            at += 1
+        at = next_byte(data, at, end, 0x0A)
         key, chars = hashed(data, line, at)
-        out[4] += 1
+        row[4] += 1
+        if row[4] * 2 > keys.size:
+            keys, stamps = grown(keys, stamps, stamp)
         if not is_new(key, keys, stamps, stamp):
-            out[5] += 1
-            out[6] += chars
+            row[5] += 1
+            row[6] += chars
         if at == end:
-            return stamp
+            return keys, stamps, stamp
         while at < end and data[at] == 0x0A:
             at += 1
 
 
 @njit(cache=True, nogil=True)
-def _paragraphs(data, start, end, keys, stamps, stamp, table, out):  # noqa: ANN001, ANN202
-    """re.split("\\n{2,}", text.strip())"""
+def _paragraphs(data, start, end, keys, stamps, stamp, table, row):  # noqa: ANN001, ANN202
+    r"""re.split("\n{2,}", text.strip())."""
     stamp += 1
     start = first_visible(data, start, end, table)
     end = last_visible(data, start, end, table)
     at = start
     while True:
         paragraph = at
-        while at < end and not (data[at] == 0x0A and data[at + 1] == 0x0A):
-            at += 1
+        at = next_byte(data, at, end, 0x0A)
+        while at < end and data[at + 1] != 0x0A:  # what is stripped ends in no line feed
+            at = next_byte(data, at + 1, end, 0x0A)
         key, chars = hashed(data, paragraph, at)
-        out[1] += 1
+        row[1] += 1
+        if row[1] * 2 > keys.size:
+            keys, stamps = grown(keys, stamps, stamp)
         if not is_new(key, keys, stamps, stamp):
-            out[2] += 1
-            out[3] += chars
+            row[2] += 1
+            row[3] += chars
         if at == end:
-            return stamp
+            return keys, stamps, stamp
         while at < end and data[at] == 0x0A:
             at += 1
 
 
 @njit(cache=True, nogil=True)
-def _top_gram(hashes, lengths, words, n, keys, stamps, values, stamp):  # noqa: ANN001, ANN202
-    """Characters of the commonest n-gram times its count; of equally common ones the first to appear."""
-    if words < n:
-        return 0
-    mask = keys.size - 1
-    best = 1
-    for at in range(words - n + 1):
-        key = np.uint64(0)
-        for word in range(at, at + n):
-            key = key * _BASE + hashes[word]
-        key = mixed(key)
-        slot = np.int64(key & np.uint64(mask))
-        while stamps[slot] == stamp and keys[slot] != key:
-            slot = (slot + 1) & mask
-        if stamps[slot] != stamp:
-            stamps[slot], keys[slot], values[slot] = stamp, key, 0
-        values[slot] += 1
-        best = max(best, values[slot])
-    for at in range(words - n + 1):
-        key = np.uint64(0)
-        for word in range(at, at + n):
-            key = key * _BASE + hashes[word]
-        key = mixed(key)
-        slot = np.int64(key & np.uint64(mask))
-        while keys[slot] != key:
-            slot = (slot + 1) & mask
-        if values[slot] == best:
-            return (lengths[at : at + n].sum() + n - 1) * best
-    return 0
+def grown(keys, stamps, stamp):  # noqa: ANN001, ANN202
+    """A table twice as large with the present use's keys."""
+    more_keys, more_stamps = np.empty(2 * keys.size, np.uint64), np.zeros(2 * keys.size, np.int64)
+    for slot in range(keys.size):
+        if stamps[slot] == stamp:
+            is_new(keys[slot], more_keys, more_stamps, stamp)
+    return more_keys, more_stamps
+
+
+@njit(inline="always")
+def _gate_bits(words):  # noqa: ANN001, ANN202
+    """The gate has 8 to 16 counters a word, so that one in ten unique n-grams shares its counter with another."""
+    bits = 6
+    while 1 << bits < 8 * words:
+        bits += 1
+    return bits
 
 
 @njit(cache=True, nogil=True)
-def _duplicate_grams(data, starts, ends, first, lengths, words, n, keys, stamps, stamp):  # noqa: ANN001, ANN202
-    """Characters of the n-grams that appeared before, found by a walk that goes on behind each of them."""
-    at, repeated = 0, 0
-    while at < words - n + 1:
-        key = np.uint64(0)
-        for word in range(first + at, first + at + n):
-            for place in range(starts[word], ends[word]):
-                key = (key + np.uint64(data[place]) + np.uint64(1)) * _BASE
-        if is_new(mixed(key), keys, stamps, stamp):
-            at += 1
+def _top_grams(hashes, lengths, words, keys, stamps, values, stamp, gate, places, slots, row):  # noqa: ANN001, ANN202
+    """Characters of the commonest 2-, 3- and 4-gram times its count; of equally common ones the first to appear.
+
+    An n-gram can be repeated only where the (n-1)-grams at its two ends are.
+    """
+    if words < 2:
+        return stamp
+    shift = np.uint64(64 - _gate_bits(words))
+    gate[: 1 << _gate_bits(words)] = 0
+    for at in range(words - 1):
+        slot = (hashes[at] * _BASE + hashes[at + 1]) >> shift
+        gate[slot] += gate[slot] < 2
+    count = 0
+    for at in range(words - 1):
+        places[count] = at
+        count += gate[(hashes[at] * _BASE + hashes[at + 1]) >> shift] > 1
+    mask = np.int64(keys.size - 1)
+    for n in range(2, min(words, 4) + 1):
+        stamp += 1
+        best, used = 1, 0
+        for number in range(count):
+            at = places[number]
+            if at > words - n:
+                break
+            key = hashes[at]
+            for word in range(at + 1, at + n):
+                key = key * _BASE + hashes[word]
+            slot = np.int64(key & np.uint64(mask))
+            while stamps[slot] == stamp and keys[slot] != key:
+                slot = (slot + 1) & mask
+            if stamps[slot] != stamp:
+                stamps[slot], keys[slot], values[slot] = stamp, key, 0
+            values[slot] += 1
+            best = max(best, values[slot])
+            slots[number] = slot
+            used += 1
+        top, repeated = 0, 0
+        if best > 1:
+            top = -1
+            for number in range(used):
+                times = values[slots[number]]
+                if times == best and top < 0:
+                    top = places[number]
+                places[repeated] = places[number]
+                repeated += times > 1
+        row[5 + n] = (lengths[top : top + n].sum() + n - 1) * best
+        count = 0
+        for number in range(repeated - 1):
+            is_next = places[number + 1] == places[number] + 1
+            places[count] = places[number]
+            count += is_next
+    return stamp
+
+
+@njit(cache=True, nogil=True)
+def _candidates(data, starts, ends, first, words, keys, stamps, values, stamp, gate, prefixes, places, slots):  # noqa: ANN001, ANN202
+    """The places from where a 5-gram's characters may stand twice, in order; how many.
+
+    n-grams are equal if their words, joined by nothing, are: "can not" is "cannot". So what is compared are the
+    next sixteen bytes without white space, wherever words end; an n-gram of fewer bytes is always looked up.
+    """
+    stamp += 1
+    if words < 5:
+        return 0, stamp
+    bits = _gate_bits(words)
+    gate[: 1 << bits] = 0
+    shift = np.uint64(64 - bits)
+    low, high = np.uint64(0), np.uint64(0)
+    for word in range(words - 1, -1, -1):
+        start = starts[first + word]
+        size = ends[first + word] - start
+        if size < 8:
+            up, down = np.uint64(8 * size), np.uint64(64 - 8 * size)
+            high = (high << up) | (low >> down)
+            low = (low << up) | bytes_at(data, start, size)
         else:
+            rest = size - 8
+            if rest < 8:
+                high = bytes_at(data, start + 8, rest) | (low << np.uint64(8 * rest)) if rest else low
+            else:
+                high = bytes_at(data, start + 8, 8)
+            low = bytes_at(data, start, 8)
+        key = ((low ^ (low >> _S29)) * _STEP + high) * _MULTIPLIER
+        key ^= key >> _S32
+        key *= _BASE
+        prefixes[word] = key
+        slot = key >> shift
+        gate[slot] += gate[slot] < 2
+    mask = np.int64(keys.size - 1)
+    count, total = 0, 0
+    for word in range(4):
+        total += ends[first + word] - starts[first + word]
+    for word in range(words - 4):
+        total += ends[first + word + 4] - starts[first + word + 4]
+        key = prefixes[word]
+        is_short = total < 16
+        slot = -1
+        if gate[key >> shift] > 1:  # a short one is counted too: its longer n-grams may equal those of one that is not
+            slot = np.int64(key & np.uint64(mask))
+            while stamps[slot] == stamp and keys[slot] != key:
+                slot = (slot + 1) & mask
+            if stamps[slot] != stamp:
+                stamps[slot], keys[slot], values[slot] = stamp, key, 0
+            values[slot] += 1
+        if is_short or slot >= 0:
+            places[count], slots[count] = word, -1 if is_short else slot
+            count += 1
+        total -= ends[first + word] - starts[first + word]
+    kept = 0
+    for number in range(count):
+        places[kept] = places[number]
+        kept += slots[number] < 0 or values[slots[number]] > 1
+    return kept, stamp
+
+
+@njit(cache=True, nogil=True)
+def _gram_hashes(data, starts, ends, first, words, places, grams):  # noqa: ANN001, ANN202
+    """For each place the hashes of the 5- to 10-grams' characters: a polynomial over bytes does not see words."""
+    for number in range(places.size):
+        at = places[number]
+        key = np.uint64(0)
+        for word in range(at, min(at + 10, words)):
+            for place in range(starts[first + word], ends[first + word]):
+                key = (key + np.uint64(data[place]) + np.uint64(1)) * _BASE
+            if word - at >= 4:
+                grams[number, word - at - 4] = mixed(key)
+
+
+@njit(cache=True, nogil=True)
+def _repeated(grams, places, lengths, words, n, keys, stamps, stamp):  # noqa: ANN001, ANN202
+    """Characters of the n-grams that appeared before, found by a walk that goes on behind each of them."""
+    behind, repeated = 0, 0
+    for number in range(places.size):
+        at = places[number]
+        if at < behind:
+            continue
+        if at > words - n:
+            break
+        if not is_new(grams[number, n - 5], keys, stamps, stamp):
             repeated += lengths[at : at + n].sum()
-            at += n
+            behind = at + n
     return repeated
