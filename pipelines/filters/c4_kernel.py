@@ -12,7 +12,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from pipelines.filters.characters import BREAK, DECIMAL, SPACE, char_size, code_at, flags_at
-from pipelines.filters.edit_kernel import BREAK_REST, BREAK_START, KEPT, WHITE_SPACE, copy, emit, strip
+from pipelines.filters.edit_kernel import BREAK_REST, BREAK_START, KEPT, WHITE_SPACE, copy, emit, num_runs, room_for, strip
 
 LONG_WORD, UNTERMINATED, FEW_WORDS, JAVASCRIPT, POLICY, CITATION = range(4, 10)
 
@@ -51,16 +51,14 @@ def edited(data, offsets, table, kinds, max_chars, min_words, citations, termina
     counts [3, docs]: lines with lorem ipsum, with a curly bracket, and the latter before any of the former.
     """
     num_docs = offsets.size - 1
-    total = offsets[num_docs] - offsets[0]
+    total, breaks = offsets[num_docs] - offsets[0], num_docs
+    for at in range(offsets[0], offsets[num_docs]):  # also counts the last bytes of U+0085, U+2028 and U+2029
+        breaks += (data[at] < 0x20) | (data[at] == 0x85) | (data[at] == 0xA8) | (data[at] == 0xA9)
     out, lines = np.empty(total, np.uint8), np.empty(total, np.uint8)
-    ends, first_line, counted = (
-        np.empty(num_docs, np.int64),
-        np.empty(num_docs + 1, np.int64),
-        np.zeros((3, num_docs), np.int64),
-    )
-    line_ends, cuts = np.empty(total // 32 + 16, np.int64), np.empty((total // 64 + 16, 4), np.int64)
+    ends, first_line = np.empty(num_docs, np.int64), np.empty(num_docs + 1, np.int64)
+    counted, line_ends = np.zeros((3, num_docs), np.int64), np.empty(breaks, np.int64)
+    cuts, labels = np.empty((total // 64 + 16, 4), np.int64), np.zeros(1024, np.uint8)
     filled = num_cuts = num_lines = line_bytes = 0
-    labels = np.zeros(1024, np.uint8)
     for doc in range(num_docs):
         start, end = offsets[doc], offsets[doc + 1]
         first_line[doc] = num_lines
@@ -68,59 +66,73 @@ def edited(data, offsets, table, kinds, max_chars, min_words, citations, termina
             labels = np.zeros(2 * (end - start), np.uint8)
         else:
             labels[: end - start] = KEPT
-        at = start
-        while at < end:
-            line = at
-            at, visible, visible_end, next_line, words, is_long, found = _line(data, line, end, table, kinds, max_chars)
-            kept_from = line_bytes
-            if is_long:
-                verdict = LONG_WORD
-            else:
-                if citations and found & _HAS_BRACKET:
-                    line_bytes = _without_citations(data, start, visible, visible_end, table, labels, lines, line_bytes)
-                    if line_bytes - kept_from != visible_end - visible:
-                        found = _phrases(lines, kept_from, line_bytes, kinds)
-                else:
-                    line_bytes = copy(data, visible, visible_end, lines, line_bytes)
-                verdict = 0
-                if terminal and not _is_terminated(lines, kept_from, line_bytes):
-                    verdict = UNTERMINATED
-                elif words < min_words:
-                    verdict = FEW_WORDS
-                else:
-                    counted[0, doc] += found & _HAS_LOREM != 0
-                    if javascript and found & _HAS_JAVASCRIPT:
-                        verdict = JAVASCRIPT
-                    else:
-                        if found & _HAS_CURLY:
-                            counted[1, doc] += 1
-                            counted[2, doc] += counted[0, doc] == 0
-                        if policy and found & _HAS_POLICY:
-                            verdict = POLICY
-            if verdict:
-                line_bytes = kept_from
-                labels[line - start : next_line - start] = WHITE_SPACE if visible == visible_end else verdict
-            else:
-                labels[line - start : visible - start] = WHITE_SPACE
-                labels[visible_end - start : at - start] = WHITE_SPACE
-                if next_line - at > 1 or (next_line > at and data[at] != 0x0A):
-                    labels[at - start] = BREAK_START
-                    labels[at + 1 - start : next_line - start] = BREAK_REST
-                if num_lines == line_ends.size:
-                    longer = np.empty(2 * num_lines, np.int64)
-                    longer[:num_lines] = line_ends
-                    line_ends = longer
-                line_ends[num_lines] = line_bytes
-                num_lines += 1
-            at = next_line
+        num_lines, line_bytes = _walk(
+            data, start, end, table, kinds, max_chars, min_words, citations, terminal, javascript, policy,
+            labels, lines, line_bytes, line_ends, num_lines, counted, doc,
+        )  # fmt: skip
         strip(data, start, end, labels, table)
-        filled, cuts, num_cuts = emit(data, start, end, labels, doc, out, filled, cuts, num_cuts)
+        cuts = room_for(cuts, num_cuts, num_runs(labels, end - start))
+        filled, num_cuts = emit(data, start, end, labels, doc, out, filled, cuts, num_cuts)
         ends[doc] = filled
     first_line[num_docs] = num_lines
     return out[:filled], ends, cuts[:num_cuts], lines[:line_bytes], line_ends[:num_lines], first_line, counted
 
 
-@njit(inline="always")
+@njit(cache=True, nogil=True, _nrt=False)
+def _walk(
+    data, start, end, table, kinds, max_chars, min_words, citations, terminal, javascript, policy,
+    labels, lines, line_bytes, line_ends, num_lines, counted, doc,
+):  # fmt: skip  # noqa: ANN001, ANN202
+    """Judge every line of a document: label what goes, copy what stays to ``lines``; how many lines and bytes."""
+    at = start
+    while at < end:
+        line = at
+        at, visible, visible_end, next_line, words, is_long, found = _line(data, line, end, table, kinds, max_chars)
+        kept_from = line_bytes
+        if citations and found & _HAS_BRACKET and not is_long:
+            line_bytes = _without_citations(data, start, visible, visible_end, table, labels, lines, line_bytes)
+            if line_bytes - kept_from != visible_end - visible:
+                found = _phrases(lines, kept_from, line_bytes, kinds)
+        else:
+            line_bytes = copy(data, visible, visible_end, lines, line_bytes)
+        verdict = 0
+        if is_long:
+            verdict = LONG_WORD
+        elif terminal and not _is_terminated(lines, kept_from, line_bytes):
+            verdict = UNTERMINATED
+        elif words < min_words:
+            verdict = FEW_WORDS
+        else:
+            counted[0, doc] += found & _HAS_LOREM != 0
+            if javascript and found & _HAS_JAVASCRIPT:
+                verdict = JAVASCRIPT
+            else:
+                counted[1, doc] += found & _HAS_CURLY != 0
+                counted[2, doc] += found & _HAS_CURLY != 0 and counted[0, doc] == 0
+                if policy and found & _HAS_POLICY:
+                    verdict = POLICY
+        if verdict:
+            line_bytes = kept_from
+            _label(labels, line - start, next_line - start, WHITE_SPACE if visible == visible_end else verdict)
+        else:
+            _label(labels, line - start, visible - start, WHITE_SPACE)
+            _label(labels, visible_end - start, at - start, WHITE_SPACE)
+            if next_line - at > 1 or (next_line > at and data[at] != 0x0A):
+                labels[at - start] = BREAK_START
+                _label(labels, at + 1 - start, next_line - start, BREAK_REST)
+            line_ends[num_lines] = line_bytes
+            num_lines += 1
+        at = next_line
+    return num_lines, line_bytes
+
+
+@njit(cache=True, nogil=True, _nrt=False)
+def _label(labels, start, end, rule):  # noqa: ANN001, ANN202
+    for at in range(start, end):
+        labels[at] = rule
+
+
+@njit(cache=True, nogil=True, _nrt=False)
 def _line(data, line, end, table, kinds, max_chars):  # noqa: ANN001, ANN202
     """Where the line ends, its visible part, where the next one begins, words, whether one is too long, phrases."""
     at, visible, visible_end, word, words, found = line, line, line, line, 0, 0
@@ -161,7 +173,7 @@ def _line(data, line, end, table, kinds, max_chars):  # noqa: ANN001, ANN202
     return at, visible, visible_end, max(next_line, at), words, is_long, found
 
 
-@njit(inline="always")
+@njit(cache=True, nogil=True, _nrt=False)
 def _chars(data, start, end):  # noqa: ANN001, ANN202
     chars = 0
     for at in range(start, end):
@@ -169,7 +181,7 @@ def _chars(data, start, end):  # noqa: ANN001, ANN202
     return chars
 
 
-@njit(inline="always")
+@njit(cache=True, nogil=True, _nrt=False)
 def _follows(data, at, end, phrase):  # noqa: ANN001, ANN202
     """Whether the phrase begins at ``at``, whatever its case; phrases have letters, spaces and brackets only."""
     if at + phrase.size > end:
@@ -181,12 +193,12 @@ def _follows(data, at, end, phrase):  # noqa: ANN001, ANN202
     return True
 
 
-@njit(inline="always")
+@njit(cache=True, nogil=True, _nrt=False)
 def _precedes(data, at, start, phrase):  # noqa: ANN001, ANN202
     return at - phrase.size >= start and _follows(data, at - phrase.size, at, phrase)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, _nrt=False)
 def _phrase(data, at, start, end, size):  # noqa: ANN001, ANN202
     """What the letter at ``at`` is the anchor of, as flags."""
     byte = data[at]
@@ -213,7 +225,7 @@ def _phrase(data, at, start, end, size):  # noqa: ANN001, ANN202
     return _HAS_POLICY if is_used or _precedes(data, at, start, _USE_OF_COO) else 0
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, _nrt=False)
 def _phrases(data, start, end, kinds):  # noqa: ANN001, ANN202
     """The flags of a line whose citations are gone."""
     found = 0
@@ -225,7 +237,7 @@ def _phrases(data, start, end, kinds):  # noqa: ANN001, ANN202
     return found
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, _nrt=False)
 def _without_citations(data, doc_start, start, end, table, labels, lines, filled):  # noqa: ANN001, ANN202
     r"""Copy a line but for what matches ``\[\d*]|\[edit]|\[citation needed]``."""
     at = start
@@ -241,7 +253,7 @@ def _without_citations(data, doc_start, start, end, table, labels, lines, filled
     return filled
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, _nrt=False)
 def _citation_end(data, at, end, table):  # noqa: ANN001, ANN202
     """Behind the citation that begins at ``at``, or ``at`` if none does."""
     stop = at + 1
@@ -255,7 +267,7 @@ def _citation_end(data, at, end, table):  # noqa: ANN001, ANN202
     return at
 
 
-@njit(inline="always")
+@njit(cache=True, nogil=True, _nrt=False)
 def _equal(data, at, phrase):  # noqa: ANN001, ANN202
     for place in range(phrase.size):
         if data[at + place] != phrase[place]:
@@ -263,7 +275,7 @@ def _equal(data, at, phrase):  # noqa: ANN001, ANN202
     return True
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, _nrt=False)
 def _is_terminated(data, start, end):  # noqa: ANN001, ANN202
     if start == end:
         return False

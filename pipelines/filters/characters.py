@@ -87,7 +87,15 @@ def _trailing_zeros(typing_context, word):  # noqa: ANN001, ANN202, ARG001
     return types.uint64(types.uint64), build
 
 
-@njit(inline="always")
+@intrinsic
+def _num_ones(typing_context, word):  # noqa: ANN001, ANN202, ARG001
+    def build(context, builder, signature, arguments):  # noqa: ANN001, ANN202, ARG001
+        return builder.ctpop(arguments[0])
+
+    return types.uint64(types.uint64), build
+
+
+@njit(cache=True, nogil=True, _nrt=False)
 def bytes_at(data, at, size):  # noqa: ANN001, ANN201
     """Up to eight bytes from ``at`` on as one number, zeros behind them; never reads past the buffer."""
     if at + 8 <= data.size:
@@ -103,32 +111,53 @@ _ONES, _HIGH = np.uint64(0x0101010101010101), np.uint64(0x8080808080808080)
 _LOW = np.uint64(0x7F7F7F7F7F7F7F7F)
 
 
-@njit(inline="always")
+@njit(cache=True, nogil=True, _nrt=False)
 def first_of(marks):  # noqa: ANN001, ANN201
     """The place of the first byte whose high bit is set; 8 if there is none."""
     return np.int64(_trailing_zeros(marks) >> np.uint64(3))
 
 
-@njit(inline="always")
+@njit(cache=True, nogil=True, _nrt=False)
 def is_byte(word, byte):  # noqa: ANN001, ANN201
     """The high bit of every byte of ``word`` that is this ASCII byte, exactly."""
     other = word ^ (_ONES * np.uint64(byte))
     return ~(((other & _LOW) + _LOW) | other) & _HIGH
 
 
-@njit(inline="always")
+@njit(cache=True, nogil=True, _nrt=False)
 def is_less(word, byte):  # noqa: ANN001, ANN201
     """The high bit of every byte of ``word`` that is less than this ASCII byte, exactly."""
     return ~(((word & _LOW) + _ONES * np.uint64(0x80 - byte)) | word) & _HIGH
 
 
-@njit(inline="always")
+@njit(cache=True, nogil=True, _nrt=False)
+def is_no_word(word):  # noqa: ANN001, ANN201
+    """The high bit of every byte of ``word`` that is no ASCII letter, digit or underscore."""
+    letters = (word | (_ONES * np.uint64(0x20))) & _LOW
+    in_letters = (letters + _ONES * np.uint64(0x80 - 0x61)) & ~(letters + _ONES * np.uint64(0x7F - 0x7A))
+    low = word & _LOW
+    in_digits = (low + _ONES * np.uint64(0x80 - 0x30)) & ~(low + _ONES * np.uint64(0x7F - 0x39))
+    return ((~(in_letters | in_digits) & ~is_byte(word, 0x5F)) | word) & _HIGH
+
+
+@njit(cache=True, nogil=True, _nrt=False)
 def is_wide(word):  # noqa: ANN001, ANN201
     """The high bit of every byte of ``word`` that is not ASCII."""
     return word & _HIGH
 
 
-@njit(inline="always")
+@njit(cache=True, nogil=True, _nrt=False)
+def num_word_chars(data, start, end):  # noqa: ANN001, ANN201
+    """As :func:`num_chars`, for the few bytes of a word."""
+    chars, at = end - start, start
+    while at < end:
+        word = bytes_at(data, at, end - at)
+        chars -= np.int64(_num_ones(word & ~(word << np.uint64(1)) & _HIGH))
+        at += 8
+    return chars
+
+
+@njit(cache=True, nogil=True, _nrt=False)
 def num_chars(data, start, end):  # noqa: ANN001, ANN201
     """Characters of whole UTF-8 text: the bytes that continue none."""
     chars = 0
@@ -137,7 +166,7 @@ def num_chars(data, start, end):  # noqa: ANN001, ANN201
     return chars
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, _nrt=False)
 def next_byte(data, at, end, byte):  # noqa: ANN001, ANN201
     """Where this ASCII byte comes next, or ``end``: eight bytes at a time."""
     while at < end:
@@ -153,13 +182,13 @@ def next_byte(data, at, end, byte):  # noqa: ANN001, ANN201
     return end
 
 
-@njit(inline="always")
+@njit(cache=True, nogil=True, _nrt=False)
 def char_size(first):  # noqa: ANN001, ANN201
     """Bytes of the character that begins with this byte."""
     return 1 if first < 0xC0 else 2 if first < 0xE0 else 3 if first < 0xF0 else 4
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, _nrt=False)
 def code_at(data, at):  # noqa: ANN001, ANN201
     """The code point of the character at ``at``; Arrow strings are valid UTF-8, so it is whole."""
     first = np.int64(data[at])
@@ -173,14 +202,14 @@ def code_at(data, at):  # noqa: ANN001, ANN201
     return high | ((np.int64(data[at + 2]) & 0x3F) << 6) | (np.int64(data[at + 3]) & 0x3F)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, _nrt=False)
 def flags_at(data, at, table):  # noqa: ANN001, ANN201
     """The classes of the character at ``at``."""
     code = code_at(data, at)
     return table[code] if code < table.size else np.uint16(0)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, _nrt=False)
 def first_visible(data, at, end, table):  # noqa: ANN001, ANN201
     """Where white space ends: ``str.lstrip`` over ``data[at:end]``."""
     while at < end and table[code_at(data, at) if data[at] >= 0x80 else data[at]] & SPACE:
@@ -188,7 +217,7 @@ def first_visible(data, at, end, table):  # noqa: ANN001, ANN201
     return at
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, _nrt=False)
 def last_visible(data, at, end, table):  # noqa: ANN001, ANN201
     """Behind the last visible character: ``str.rstrip`` over ``data[at:end]``."""
     while end > at:

@@ -10,7 +10,7 @@ import pyarrow as pa
 from numba import njit
 from numpy.typing import NDArray
 
-from pipelines.filters.characters import SPACE, char_size, flags_at
+from pipelines.filters.characters import SPACE, bytes_at, char_size, flags_at, num_chars
 from pipelines.filters.spans import CUTS
 
 KEPT, WHITE_SPACE, BREAK_START, BREAK_REST = np.uint8(0), np.uint8(1), np.uint8(2), np.uint8(3)
@@ -30,7 +30,7 @@ def cut_table(cuts: NDArray[np.int64], rules: tuple[str, ...]) -> pa.Table:
     return pa.table([columns[0], names, columns[1], columns[2]], schema=CUTS)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, _nrt=False)
 def strip(data, start, end, labels, table):  # noqa: ANN001, ANN201
     """str.strip() of what is kept of ``data[start:end]``; ``labels`` begin at ``start``."""
     at = start
@@ -57,7 +57,27 @@ def strip(data, start, end, labels, table):  # noqa: ANN001, ANN201
         stop = place
 
 
+@njit(cache=True, nogil=True, _nrt=False)
+def num_runs(labels, size):  # noqa: ANN001, ANN201
+    """At least as many as there are cuts: the places where a label differs from the one before."""
+    count, before = 0, KEPT
+    for at in range(size):
+        count += labels[at] != before
+        before = labels[at]
+    return count
+
+
 @njit(cache=True, nogil=True)
+def room_for(cuts, count, more):  # noqa: ANN001, ANN201
+    """The table of cuts with room for so many more."""
+    if count + more <= len(cuts):
+        return cuts
+    longer = np.empty((2 * (count + more), 4), np.int64)
+    longer[:count] = cuts[:count]
+    return longer
+
+
+@njit(cache=True, nogil=True, _nrt=False)
 def emit(data, start, end, labels, row, out, filled, cuts, count):  # noqa: ANN001, ANN201
     """Append what is kept to ``out`` and the cuts, in characters, to ``cuts`` [n, 4]: row, rule, start, length."""
     at, chars = start, 0
@@ -66,34 +86,26 @@ def emit(data, start, end, labels, row, out, filled, cuts, count):  # noqa: ANN0
         stop = at + 1
         if label == KEPT:
             while stop < end and labels[stop - start] == KEPT:
-                stop += 1
-            length = 0
-            for place in range(at, stop):
-                out[filled + place - at] = data[place]
-                length += data[place] & 0xC0 != 0x80
-            filled += stop - at
+                stop += 8 if bytes_at(labels, stop - start, 8) == 0 else 1
+            stop = min(stop, end)
+            filled = copy(data, at, stop, out, filled)
+            length = num_chars(data, at, stop)
         else:
             same = BREAK_REST if label == BREAK_START else label
             while stop < end and labels[stop - start] == same:
                 stop += 1
-            length = 0
-            for place in range(at, stop):
-                length += data[place] & 0xC0 != 0x80
+            length = num_chars(data, at, stop)
             if label == BREAK_START:
                 out[filled] = 0x0A
                 filled += 1
-            if count == len(cuts):
-                longer = np.empty((2 * count, 4), np.int64)
-                longer[:count] = cuts
-                cuts = longer
             cuts[count, 0], cuts[count, 1], cuts[count, 2], cuts[count, 3] = row, label, chars, length
             count += 1
         chars += length
         at = stop
-    return filled, cuts, count
+    return filled, count
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, _nrt=False)
 def copy(data, start, end, out, filled):  # noqa: ANN001, ANN201
     """Append a document that stays as it is."""
     for place in range(start, end):

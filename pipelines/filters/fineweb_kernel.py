@@ -9,7 +9,7 @@ import numpy as np
 from numba import njit
 
 from pipelines.filters.characters import TERMINAL, first_visible, flags_at, next_byte
-from pipelines.filters.repetition_kernel import grown, hashed, is_new
+from pipelines.filters.repetition_kernel import hashed, is_new, num_line_feeds
 
 
 @njit(cache=True, nogil=True)
@@ -20,29 +20,36 @@ def counts(data, offsets, table, short_chars):  # noqa: ANN001, ANN201
     earlier one; characters of the text but line feeds; line feeds.
     """
     num_docs = offsets.size - 1
-    out = np.zeros((num_docs, 6), np.int64)
-    keys, stamps = np.empty(1024, np.uint64), np.zeros(1024, np.int64)
+    most_lines = 1
     for doc in range(num_docs):
-        at, end = offsets[doc], offsets[doc + 1]
-        row = out[doc]
-        while at <= end:
-            line = at
-            at = next_byte(data, at, end, 0x0A)
-            row[5] += at < end
-            key, chars = hashed(data, line, at)
-            row[4] += chars
-            if first_visible(data, line, at, table) < at:
-                row[0] += 1
-                row[1] += _is_terminal(data, line, at, table)
-                row[2] += chars <= short_chars
-                if row[0] * 2 > keys.size:
-                    keys, stamps = grown(keys, stamps, doc + 1)
-                row[3] += 0 if is_new(key, keys, stamps, doc + 1) else chars
-            at += 1
+        most_lines = max(most_lines, num_line_feeds(data, offsets[doc], offsets[doc + 1]) + 1)
+    size = 32
+    while size < 2 * most_lines:
+        size *= 2
+    out = np.zeros((num_docs, 6), np.int64)
+    _fill(data, offsets, table, short_chars, np.empty(size, np.uint64), np.zeros(size, np.int64), out)
     return out
 
 
-@njit(inline="always")
+@njit(cache=True, nogil=True, _nrt=False)
+def _fill(data, offsets, table, short_chars, keys, stamps, out):  # noqa: ANN001, ANN202
+    for doc in range(offsets.size - 1):
+        at, end = offsets[doc], offsets[doc + 1]
+        while at <= end:
+            line = at
+            at = next_byte(data, at, end, 0x0A)
+            out[doc, 5] += at < end
+            key, chars = hashed(data, line, at)
+            out[doc, 4] += chars
+            if first_visible(data, line, at, table) < at:
+                out[doc, 0] += 1
+                out[doc, 1] += _is_terminal(data, line, at, table)
+                out[doc, 2] += chars <= short_chars
+                out[doc, 3] += 0 if is_new(key, keys, stamps, doc + 1) else chars
+            at += 1
+
+
+@njit(cache=True, nogil=True, _nrt=False)
 def _is_terminal(data, start, end, table):  # noqa: ANN001, ANN202
     last = end - 1
     while last > start and data[last] & 0xC0 == 0x80:

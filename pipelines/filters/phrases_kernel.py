@@ -18,7 +18,7 @@ _READ = np.frombuffer(b"read more", np.uint8)
 _SIGN = np.frombuffer(b"sign-in", np.uint8)
 
 
-@njit(inline="always")
+@njit(cache=True, nogil=True, _nrt=False)
 def _folded(data, at):  # noqa: ANN001, ANN202
     """The ASCII small letter that re.IGNORECASE takes the character for, or what it begins with."""
     byte = data[at]
@@ -28,7 +28,7 @@ def _folded(data, at):  # noqa: ANN001, ANN202
     return np.uint8(0x69) if code in (0x130, 0x131) else np.uint8(0x73) if code == 0x17F else byte
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, _nrt=False)
 def _match(data, at, end, phrase):  # noqa: ANN001, ANN202
     """Behind the phrase that begins at ``at``, or -1."""
     for letter in phrase:
@@ -38,7 +38,7 @@ def _match(data, at, end, phrase):  # noqa: ANN001, ANN202
     return at
 
 
-@njit(inline="always")
+@njit(cache=True, nogil=True, _nrt=False)
 def _before(data, at):  # noqa: ANN001, ANN202
     """Where the character that ends at ``at`` begins."""
     at -= 1
@@ -47,7 +47,7 @@ def _before(data, at):  # noqa: ANN001, ANN202
     return at
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, _nrt=False)
 def _read_more(data, start, end):  # noqa: ANN001, ANN202
     """Where a final "read more" and three characters begin, or -1."""
     at = end
@@ -59,7 +59,7 @@ def _read_more(data, start, end):  # noqa: ANN001, ANN202
     return at if at >= start and _match(data, at, end, _READ) >= 0 else -1
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, _nrt=False)
 def has_phrase(data, start, end):  # noqa: ANN001, ANN201
     """Whether the line has one of the phrases in its place."""
     if _match(data, start, end, _SIGN) >= 0 or _read_more(data, start, end) >= 0:
@@ -97,7 +97,7 @@ def cut(data, start, end, doc_start, labels, table, phrase, rule):  # noqa: ANN0
     return words, chars
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, _nrt=False)
 def _found(text, at, size, table, phrase):  # noqa: ANN001, ANN202
     """The first match from ``at`` on with the one white space that belongs to it, or -1."""
     if phrase == LAST:

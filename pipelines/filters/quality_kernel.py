@@ -10,12 +10,16 @@ from numba import njit
 
 from pipelines.filters.characters import (
     BREAK, LETTER, SYMBOL, bytes_at, char_size, code_at, first_of, first_visible, is_byte, is_less, is_wide,
-    last_visible, num_chars,
+    last_visible, num_word_chars,
 )
+from pipelines.filters.gopher_quality import STOP_WORDS
 
-_TWO = np.frombuffer(b"be\0\0\0\0\0\0to\0\0\0\0\0\0of\0\0\0\0\0\0", "<u8").astype(np.uint64)
-_THREE = np.frombuffer(b"the\0\0\0\0\0and\0\0\0\0\0", "<u8").astype(np.uint64)
-_FOUR = np.frombuffer(b"that\0\0\0\0have\0\0\0\0with\0\0\0\0", "<u8").astype(np.uint64)
+# one multiplication sends each stop word to a place of its own in a table of sixteen; others may meet them there
+_PLACES = np.uint64(0x5BC8FBBCBDE5C099)
+_STOP_WORDS = np.zeros(16, np.uint64)
+for _word in STOP_WORDS:
+    _number = int.from_bytes(_word.encode(), "little")
+    _STOP_WORDS[(_number * int(_PLACES) % 2**64) >> 60] = _number
 
 
 @njit(cache=True, nogil=True)
@@ -36,8 +40,9 @@ def counts(data, offsets, starts, ends, first_word, table):  # noqa: ANN001, ANN
             words += is_word
             chars += length if is_word else 0
             alpha += has_letter
-            if 2 <= end - start <= 4:
-                seen |= _stop_word(bytes_at(data, start, end - start), end - start)
+            short = bytes_at(data, start, end - start)
+            place = short * _PLACES >> np.uint64(60)
+            seen |= np.int64((_STOP_WORDS[place] == short) & (end - start <= 4)) << np.int64(place)
         out[0, doc] = first_word[doc + 1] - first_word[doc]
         out[1, doc], out[2, doc], out[3, doc] = words, chars, alpha
         while seen:
@@ -49,13 +54,15 @@ def counts(data, offsets, starts, ends, first_word, table):  # noqa: ANN001, ANN
     return out
 
 
-@njit(inline="always")
+@njit(cache=True, nogil=True, _nrt=False)
 def _word(data, start, end, table):  # noqa: ANN001, ANN202
     """Characters of a word, whether one of them is no symbol, and whether one is a letter."""
-    if data[start] < 0x80 and table[data[start]] & LETTER:  # most words: only their length is open
-        if end - start <= 8 and not is_wide(bytes_at(data, start, end - start)):
-            return end - start, True, True
-        return num_chars(data, start, end), True, True
+    size = end - start
+    kind = table[data[start]]
+    if data[start] < 0x80 and (size == 1 or kind & LETTER):  # most words
+        if size > 8 or is_wide(bytes_at(data, start, size)):
+            size = num_word_chars(data, start, end)
+        return size, kind & SYMBOL == 0, kind & LETTER != 0
     length, at, is_word, has_letter = 0, start, False, False
     while at < end:
         code = code_at(data, at)
@@ -67,17 +74,7 @@ def _word(data, start, end, table):  # noqa: ANN001, ANN202
     return length, is_word, has_letter
 
 
-@njit(inline="always")
-def _stop_word(word, size):  # noqa: ANN001, ANN202
-    """The bit of a stop word, 0 for any other word."""
-    if size == 3:
-        return 1 if word == _THREE[0] else 2 if word == _THREE[1] else 0
-    if size == 2:
-        return 4 if word == _TWO[0] else 8 if word == _TWO[1] else 16 if word == _TWO[2] else 0
-    return 32 if word == _FOUR[0] else 64 if word == _FOUR[1] else 128 if word == _FOUR[2] else 0
-
-
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, _nrt=False)
 def _lines(data, start, end, table):  # noqa: ANN001, ANN202
     """Lines as str.splitlines() sees them, those with a bullet before and an ellipsis behind; # signs, ellipses."""
     lines = bullets = trailing = hashes = ellipses = 0
@@ -120,13 +117,13 @@ def _lines(data, start, end, table):  # noqa: ANN001, ANN202
     return lines, bullets, trailing, hashes, ellipses
 
 
-@njit(inline="always")
+@njit(cache=True, nogil=True, _nrt=False)
 def _is_bullet(data, start, end, table):  # noqa: ANN001, ANN202
     at = first_visible(data, start, end, table)
     return at < end and (data[at] == 0x2D or (data[at] == 0xE2 and code_at(data, at) == 0x2022))
 
 
-@njit(inline="always")
+@njit(cache=True, nogil=True, _nrt=False)
 def _is_trailing(data, start, end, table):  # noqa: ANN001, ANN202
     end = last_visible(data, start, end, table)
     if end - start < 3:

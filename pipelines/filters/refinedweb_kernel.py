@@ -10,8 +10,8 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from pipelines.filters.characters import DECIMAL, DIGIT, SPACE, UPPER, WORD, char_size, code_at, flags_at
-from pipelines.filters.edit_kernel import KEPT, WHITE_SPACE, copy, emit
+from pipelines.filters.characters import DECIMAL, DIGIT, SPACE, UPPER, WORD, char_size, code_at, flags_at, next_byte
+from pipelines.filters.edit_kernel import KEPT, WHITE_SPACE, copy, emit, num_runs, room_for
 from pipelines.filters.phrases_kernel import ITEMS, LAST, cut, has_phrase
 
 UPPER_CASE, DIGITS, COUNTER, FEW_WORDS, PHRASE = np.uint8(4), np.uint8(5), np.uint8(6), np.uint8(7), np.uint8(8)
@@ -34,7 +34,7 @@ def edited(data, offsets, table, max_upper, max_digits, counters, min_words, phr
     filled = num_cuts = 0
     for doc in range(num_docs):
         start, end = offsets[doc], offsets[doc + 1]
-        lines, num_lines = _measured(data, start, end, table, lines)
+        lines, num_lines = _measured(data, start, end, table, lines, max(min_words, phrase_words) + 1)
         if not _is_touched(data, start, end, table, lines[:num_lines], max_upper, max_digits, counters, min_words,
                            phrase_words):  # fmt: skip
             filled = copy(data, start, end, out, filled)
@@ -50,31 +50,31 @@ def edited(data, offsets, table, max_upper, max_digits, counters, min_words, phr
                 phrase_words)  # fmt: skip
         after = _num_words(data, start, end, table, labels)
         removed[doc] = (before - after) / before if before else 1.0
-        filled, cuts, num_cuts = emit(data, start, end, labels, doc, out, filled, cuts, num_cuts)
+        cuts = room_for(cuts, num_cuts, num_runs(labels, end - start))
+        filled, num_cuts = emit(data, start, end, labels, doc, out, filled, cuts, num_cuts)
         ends[doc] = filled
     return out[:filled], ends, cuts[:num_cuts], removed
 
 
 @njit(cache=True, nogil=True)
-def _measured(data, start, end, table, lines):  # noqa: ANN001, ANN202
-    """Every line between line feeds: its bytes, characters, upper-case ones, digits, words between white space."""
+def _measured(data, start, end, table, lines, most_words):  # noqa: ANN001, ANN202
+    """Every line between line feeds: its bytes, characters, upper-case ones, digits, words between white space,
+    these counted up to one more than matters.
+    """
     at, count = start, 0
     while True:
-        line, chars, upper, digits, words, inside = at, 0, 0, 0, 0, False
-        while at < end and data[at] != 0x0A:
-            byte = data[at]
-            if byte < 0x80:
-                kind = table[byte]
-                at += 1
-            else:
-                kind = flags_at(data, at, table)
-                at += char_size(byte)
-            chars += 1
-            upper += kind & UPPER != 0
-            digits += kind & DIGIT != 0
-            visible = kind & SPACE == 0
-            words += visible and not inside
-            inside = visible
+        line = at
+        at = next_byte(data, at, end, 0x0A)
+        chars = upper = digits = wide = 0
+        for place in range(line, at):
+            byte = data[place]
+            chars += byte & 0xC0 != 0x80
+            wide += byte >= 0x80
+            upper += (byte >= 0x41) & (byte <= 0x5A)
+            digits += (byte >= 0x30) & (byte <= 0x39)
+        if wide:
+            upper, digits = _wide_counts(data, line, at, table)
+        words = _split_count(data, line, at, table, most_words)
         if count == len(lines):
             longer = np.empty((2 * count, 7), np.int64)
             longer[:count] = lines
@@ -87,7 +87,32 @@ def _measured(data, start, end, table, lines):  # noqa: ANN001, ANN202
         at += 1
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, _nrt=False)
+def _wide_counts(data, at, end, table):  # noqa: ANN001, ANN202
+    """Upper-case characters and digits of any script."""
+    upper = digits = 0
+    while at < end:
+        kind = flags_at(data, at, table)
+        at += char_size(data[at])
+        upper += kind & UPPER != 0
+        digits += kind & DIGIT != 0
+    return upper, digits
+
+
+@njit(cache=True, nogil=True, _nrt=False)
+def _split_count(data, at, end, table, most):  # noqa: ANN001, ANN202
+    """len(line.split()), or ``most`` if there are more."""
+    words, inside = 0, False
+    while at < end and words < most:
+        byte = data[at]
+        visible = (table[byte] if byte < 0x80 else flags_at(data, at, table)) & SPACE == 0
+        at += 1 if byte < 0x80 else char_size(byte)
+        words += visible and not inside
+        inside = visible
+    return words
+
+
+@njit(cache=True, nogil=True, _nrt=False)
 def _is_touched(data, start, end, table, lines, max_upper, max_digits, counters, min_words, phrase_words):  # noqa: ANN001, ANN202
     """Whether any rule, or stripping, would change the document."""
     if start == end:
@@ -141,7 +166,7 @@ def _stages(data, start, end, table, lines, labels, max_upper, max_digits, count
     _label_line_feeds(data, start, end, lines, labels)
 
 
-@njit(inline="always")
+@njit(cache=True, nogil=True, _nrt=False)
 def _drop(line, start, labels, rule):  # noqa: ANN001, ANN202
     line[_ALIVE] = 0
     for place in range(line[_START] - start, line[_END] - start):
@@ -150,7 +175,7 @@ def _drop(line, start, labels, rule):  # noqa: ANN001, ANN202
     line[_WORDS] = -np.int64(rule)  # whose line feed goes with it
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, _nrt=False)
 def _strip(data, start, table, lines, labels):  # noqa: ANN001, ANN202
     """str.strip() of the lines that are left, joined by line feeds."""
     for line in lines:
@@ -187,7 +212,7 @@ def _strip(data, start, table, lines, labels):  # noqa: ANN001, ANN202
             _drop(line, start, labels, WHITE_SPACE)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, _nrt=False)
 def _label_line_feeds(data, start, end, lines, labels):  # noqa: ANN001, ANN202
     """A line that goes takes its line feed along; so does the last line that stays."""
     place, is_last = end, True
@@ -204,19 +229,19 @@ def _label_line_feeds(data, start, end, lines, labels):  # noqa: ANN001, ANN202
         is_last = is_last and not line[_ALIVE]
 
 
-@njit(inline="always")
+@njit(cache=True, nogil=True, _nrt=False)
 def _is_word_start(data, at, table):  # noqa: ANN001, ANN202
     """str.isalnum()"""
     return data[at] != 0x5F and flags_at(data, at, table) & WORD != 0
 
 
-@njit(inline="always")
+@njit(cache=True, nogil=True, _nrt=False)
 def _parts_words(byte):  # noqa: ANN001, ANN202
     """What DCLM's word counter (fastText's) splits at: ASCII white space and NUL."""
     return byte == 0x20 or 0x09 <= byte <= 0x0D or byte == 0
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, _nrt=False)
 def _num_words(data, start, end, table, labels):  # noqa: ANN001, ANN202
     count, inside = 0, False
     for at in range(start, end):
@@ -229,7 +254,7 @@ def _num_words(data, start, end, table, labels):  # noqa: ANN001, ANN202
     return count
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, _nrt=False)
 def _has_word(data, start, end, table):  # noqa: ANN001, ANN202
     inside = False
     for at in range(start, end):
@@ -242,7 +267,7 @@ def _has_word(data, start, end, table):  # noqa: ANN001, ANN202
     return False
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, _nrt=False)
 def _is_counter(data, at, end, table):  # noqa: ANN001, ANN202
     r"""``^\W*\d(?:,|\.|\d)*[kmb]?\s+(?:likes|shares|...)\W*$`` over the lower-cased line."""
     while at < end and not flags_at(data, at, table) & WORD:
@@ -267,7 +292,7 @@ def _is_counter(data, at, end, table):  # noqa: ANN001, ANN202
     return at == end and counted
 
 
-@njit(inline="always")
+@njit(cache=True, nogil=True, _nrt=False)
 def _lower(data, at):  # noqa: ANN001, ANN202
     """str.lower() where it is ASCII: the Kelvin sign is the one other character with such a lower case."""
     byte = data[at]
@@ -276,7 +301,7 @@ def _lower(data, at):  # noqa: ANN001, ANN202
     return np.uint8(0x6B) if byte == 0xE2 and code_at(data, at) == 0x212A else byte
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, _nrt=False)
 def _is_counted(data, start, end):  # noqa: ANN001, ANN202
     """Whether the word is one of those that are counted."""
     for first in range(1, _COUNTED.size):

@@ -14,7 +14,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from pipelines.filters.characters import bytes_at, first_visible, flags, is_wide, last_visible, next_byte, num_chars
+from pipelines.filters.characters import bytes_at, first_visible, flags, is_wide, last_visible, next_byte, num_chars, num_word_chars
 from pipelines.words import mixed
 
 COLUMNS = 16
@@ -37,12 +37,12 @@ def counts(data, offsets, starts, ends, first_word):  # noqa: ANN001, ANN201
 def _counts(data, offsets, starts, ends, first_word, table):  # noqa: ANN001, ANN202
     num_docs = offsets.size - 1
     out = np.zeros((num_docs, COLUMNS), np.int64)
-    most_words, most_bytes = 16, 16
+    most_words, most_lines = 16, 1
     for doc in range(num_docs):
         most_words = max(most_words, first_word[doc + 1] - first_word[doc])
-        most_bytes = max(most_bytes, offsets[doc + 1] - offsets[doc])
+        most_lines = max(most_lines, num_line_feeds(data, offsets[doc], offsets[doc + 1]) + 1)
     size = 32
-    while size < 2 * most_words:
+    while size < 2 * max(most_words, most_lines):
         size *= 2
     keys, stamps, values = np.empty(size, np.uint64), np.zeros(size, np.int64), np.empty(size, np.int64)
     gate = np.zeros(4 * size, np.uint8)
@@ -56,12 +56,9 @@ def _counts(data, offsets, starts, ends, first_word, table):  # noqa: ANN001, AN
         first, words = first_word[doc], first_word[doc + 1] - first_word[doc]
         row = out[doc]
         row[0] = num_chars(data, start, end)
-        keys, stamps, stamp = _lines(data, start, end, keys, stamps, stamp, row)
-        keys, stamps, stamp = _paragraphs(data, start, end, keys, stamps, stamp, table, row)
-        if values.size < keys.size:
-            values = np.empty(keys.size, np.int64)
-        for word in range(words):
-            hashes[word], lengths[word] = _word(data, starts[first + word], ends[first + word])
+        stamp = _lines(data, start, end, keys, stamps, stamp, row)
+        stamp = _paragraphs(data, start, end, keys, stamps, stamp, table, row)
+        _hash_words(data, starts, ends, first, words, hashes, lengths)
         stamp = _top_grams(hashes, lengths, words, keys, stamps, values, stamp, gate, places, slots, row)
         count, stamp = _candidates(data, starts, ends, first, words, keys, stamps, values, stamp, gate, prefixes,
                                    places, slots)  # fmt: skip
@@ -74,7 +71,13 @@ def _counts(data, offsets, starts, ends, first_word, table):  # noqa: ANN001, AN
     return out
 
 
-@njit(inline="always")
+@njit(cache=True, nogil=True, _nrt=False)
+def _hash_words(data, starts, ends, first, words, hashes, lengths):  # noqa: ANN001, ANN202
+    for word in range(words):
+        hashes[word], lengths[word] = _word(data, starts[first + word], ends[first + word])
+
+
+@njit(cache=True, nogil=True, _nrt=False)
 def _word(data, start, end):  # noqa: ANN001, ANN202
     """A hash of the bytes, and the number of characters."""
     size = end - start
@@ -82,22 +85,28 @@ def _word(data, start, end):  # noqa: ANN001, ANN202
         word = bytes_at(data, start, size)
         if not is_wide(word):
             return mixed((word + np.uint64(size)) * _STEP), size
-    return hashed(data, start, end)
+    return hash_of(data, start, end), num_word_chars(data, start, end)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, _nrt=False)
 def hashed(data, start, end):  # noqa: ANN001, ANN201
     """A hash of the bytes, and the number of characters."""
+    return hash_of(data, start, end), num_chars(data, start, end)
+
+
+@njit(cache=True, nogil=True, _nrt=False)
+def hash_of(data, start, end):  # noqa: ANN001, ANN201
+    """A hash of the bytes."""
     state = np.uint64(end - start) * _BASE
     at = start
     while at < end:
         state = (state ^ bytes_at(data, at, end - at)) * _STEP
         state ^= state >> _S32
         at += 8
-    return mixed(state), num_chars(data, start, end)
+    return mixed(state)
 
 
-@njit(inline="always")
+@njit(cache=True, nogil=True, _nrt=False)
 def is_new(key, keys, stamps, stamp):  # noqa: ANN001, ANN201
     """Put a key into the table; False if it was there."""
     mask = np.int64(keys.size - 1)
@@ -110,7 +119,7 @@ def is_new(key, keys, stamps, stamp):  # noqa: ANN001, ANN201
     return True
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, _nrt=False)
 def _lines(data, start, end, keys, stamps, stamp, row):  # noqa: ANN001, ANN202
     r"""re.split("\n+", text): a text that begins or ends with line feeds has an empty line there."""
     stamp += 1
@@ -120,18 +129,16 @@ def _lines(data, start, end, keys, stamps, stamp, row):  # noqa: ANN001, ANN202
         at = next_byte(data, at, end, 0x0A)
         key, chars = hashed(data, line, at)
         row[4] += 1
-        if row[4] * 2 > keys.size:
-            keys, stamps = grown(keys, stamps, stamp)
         if not is_new(key, keys, stamps, stamp):
             row[5] += 1
             row[6] += chars
         if at == end:
-            return keys, stamps, stamp
+            return stamp
         while at < end and data[at] == 0x0A:
             at += 1
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, _nrt=False)
 def _paragraphs(data, start, end, keys, stamps, stamp, table, row):  # noqa: ANN001, ANN202
     r"""re.split("\n{2,}", text.strip())."""
     stamp += 1
@@ -145,28 +152,24 @@ def _paragraphs(data, start, end, keys, stamps, stamp, table, row):  # noqa: ANN
             at = next_byte(data, at + 1, end, 0x0A)
         key, chars = hashed(data, paragraph, at)
         row[1] += 1
-        if row[1] * 2 > keys.size:
-            keys, stamps = grown(keys, stamps, stamp)
         if not is_new(key, keys, stamps, stamp):
             row[2] += 1
             row[3] += chars
         if at == end:
-            return keys, stamps, stamp
+            return stamp
         while at < end and data[at] == 0x0A:
             at += 1
 
 
-@njit(cache=True, nogil=True)
-def grown(keys, stamps, stamp):  # noqa: ANN001, ANN202
-    """A table twice as large with the present use's keys."""
-    more_keys, more_stamps = np.empty(2 * keys.size, np.uint64), np.zeros(2 * keys.size, np.int64)
-    for slot in range(keys.size):
-        if stamps[slot] == stamp:
-            is_new(keys[slot], more_keys, more_stamps, stamp)
-    return more_keys, more_stamps
+@njit(cache=True, nogil=True, _nrt=False)
+def num_line_feeds(data, start, end):  # noqa: ANN001, ANN201
+    count = 0
+    for at in range(start, end):
+        count += data[at] == 0x0A
+    return count
 
 
-@njit(inline="always")
+@njit(cache=True, nogil=True, _nrt=False)
 def _gate_bits(words):  # noqa: ANN001, ANN202
     """The gate has 8 to 16 counters a word, so that one in ten unique n-grams shares its counter with another."""
     bits = 6
@@ -175,7 +178,7 @@ def _gate_bits(words):  # noqa: ANN001, ANN202
     return bits
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, _nrt=False)
 def _top_grams(hashes, lengths, words, keys, stamps, values, stamp, gate, places, slots, row):  # noqa: ANN001, ANN202
     """Characters of the commonest 2-, 3- and 4-gram times its count; of equally common ones the first to appear.
 
@@ -221,7 +224,10 @@ def _top_grams(hashes, lengths, words, keys, stamps, values, stamp, gate, places
                     top = places[number]
                 places[repeated] = places[number]
                 repeated += times > 1
-        row[5 + n] = (lengths[top : top + n].sum() + n - 1) * best
+        chars = n - 1
+        for word in range(top, top + n):
+            chars += lengths[word]
+        row[5 + n] = chars * best
         count = 0
         for number in range(repeated - 1):
             is_next = places[number + 1] == places[number] + 1
@@ -230,12 +236,12 @@ def _top_grams(hashes, lengths, words, keys, stamps, values, stamp, gate, places
     return stamp
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, _nrt=False)
 def _candidates(data, starts, ends, first, words, keys, stamps, values, stamp, gate, prefixes, places, slots):  # noqa: ANN001, ANN202
     """The places from where a 5-gram's characters may stand twice, in order; how many.
 
     n-grams are equal if their words, joined by nothing, are: "can not" is "cannot". So what is compared are the
-    next sixteen bytes without white space, wherever words end; an n-gram of fewer bytes is always looked up.
+    next twelve bytes without white space, wherever words end; an n-gram of fewer bytes is always looked up.
     """
     stamp += 1
     if words < 5:
@@ -258,7 +264,7 @@ def _candidates(data, starts, ends, first, words, keys, stamps, values, stamp, g
             else:
                 high = bytes_at(data, start + 8, 8)
             low = bytes_at(data, start, 8)
-        key = ((low ^ (low >> _S29)) * _STEP + high) * _MULTIPLIER
+        key = ((low ^ (low >> _S29)) * _STEP + (high & np.uint64(0xFFFFFFFF))) * _MULTIPLIER
         key ^= key >> _S32
         key *= _BASE
         prefixes[word] = key
@@ -271,7 +277,7 @@ def _candidates(data, starts, ends, first, words, keys, stamps, values, stamp, g
     for word in range(words - 4):
         total += ends[first + word + 4] - starts[first + word + 4]
         key = prefixes[word]
-        is_short = total < 16
+        is_short = total < 12
         slot = -1
         if gate[key >> shift] > 1:  # a short one is counted too: its longer n-grams may equal those of one that is not
             slot = np.int64(key & np.uint64(mask))
@@ -291,7 +297,7 @@ def _candidates(data, starts, ends, first, words, keys, stamps, values, stamp, g
     return kept, stamp
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, _nrt=False)
 def _gram_hashes(data, starts, ends, first, words, places, grams):  # noqa: ANN001, ANN202
     """For each place the hashes of the 5- to 10-grams' characters: a polynomial over bytes does not see words."""
     for number in range(places.size):
@@ -304,7 +310,7 @@ def _gram_hashes(data, starts, ends, first, words, places, grams):  # noqa: ANN0
                 grams[number, word - at - 4] = mixed(key)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, _nrt=False)
 def _repeated(grams, places, lengths, words, n, keys, stamps, stamp):  # noqa: ANN001, ANN202
     """Characters of the n-grams that appeared before, found by a walk that goes on behind each of them."""
     behind, repeated = 0, 0
@@ -315,6 +321,7 @@ def _repeated(grams, places, lengths, words, n, keys, stamps, stamp):  # noqa: A
         if at > words - n:
             break
         if not is_new(grams[number, n - 5], keys, stamps, stamp):
-            repeated += lengths[at : at + n].sum()
+            for word in range(at, at + n):
+                repeated += lengths[word]
             behind = at + n
     return repeated
