@@ -82,8 +82,8 @@ class Blueprint:
 def raw_documents(spec: Spec, source: str) -> Blueprint:
     said = spec.source(source)
     name, _, snapshot = source.rpartition("/")
-    path = (spec.path.parent / said.path) if said.path else None
-    fields = said.model_dump(exclude={"path", "cleaning"})
+    path = sources.located(spec.path.parent, said.path, said.reader)
+    fields = said.model_dump(exclude={"path", "cleaning"}, exclude_unset=True)
     recipe = spec.checked(sources.IngestRecipe, ("sources", source), source=name, snapshot=snapshot, **fields)
     return Blueprint(
         ingest.INGEST_VERSION,

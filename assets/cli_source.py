@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import sys
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,15 +16,23 @@ from pipelines.spec import Spec, SpecError
 from pipelines.spec_edit import add_source
 
 PASSAGE_BYTES = 2000  # a book is cut at blank lines into documents of about this size; else it would be one document
+SHOWN, SHOWN_CHARS, LOOKED_AT = 3, 300, 100  # documents that are shown, of each; records among which they are sought
+FIELDS = ("text_field", "id_field", "url_field", "license_field", "title_field", "date_field")
 
 if TYPE_CHECKING:
+    from pipelines.documents import Record
+    from pipelines.readers.sniff import Sniffed
     from pipelines.sources import IngestRecipe
+
+
+def _field(flag: str, what: str) -> Any:
+    return typer.Option(flag, help=f"Field or column with {what} [default: by its name]")
 
 
 @source_app.command("add")
 def source_add(
     name: Annotated[str, typer.Argument(help="NAME or NAME/SNAPSHOT, for example notes/2026-11")],
-    path: Annotated[Path, typer.Argument(help="File or directory: .jsonl (.gz, .zst), .parquet, .txt, .md")],
+    path: Annotated[str, typer.Argument(help="File, directory, URL (s3://, gs://, https://) or name on the hub")],
     licence: Annotated[
         str,
         typer.Option(
@@ -33,59 +42,80 @@ def source_add(
         ),
     ] = "",
     corpus: Annotated[str, typer.Option("--corpus", help="Corpus (and run) that it joins; made if missing")] = "mine",
-    reader: Annotated[str, typer.Option("--reader", help="jsonl, parquet or text [default: by the file names]")] = "",
-    text_field: Annotated[str, typer.Option("--text-field", help="Field or column that holds the text")] = "text",
-    id_field: Annotated[str, typer.Option("--id-field", help="Field or column that names the record")] = "",
+    reader: Annotated[
+        str,
+        typer.Option(
+            "--reader", help="jsonl, csv, parquet, arrow, text, html, warc, wikipedia, hub [default: as found]"
+        ),
+    ] = "",
+    text_field: Annotated[str, _field("--text-field", "the text")] = "",
+    id_field: Annotated[str, _field("--id-field", "the record's own name")] = "",
+    url_field: Annotated[str, _field("--url-field", "the address")] = "",
+    extractor: Annotated[str, typer.Option("--extractor", help="Of web pages: trafilatura or resiliparse")] = "",
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Write without asking, as without a terminal")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what was found and write nothing")] = False,
     json: JsonOption = False,
     spec: SpecOption = "",
 ) -> None:
     """Write a source, and if need be its corpus and a run of the same name with the demo's recipes, into stemma.toml.
 
-    Reads the first documents before anything is written; then `stemma run mine` trains on your text.
+    Finds out the format and the fields, and shows the first documents before anything is written; then
+    `stemma run mine` trains on your text.
     """
     from pipelines.licences import UNSTATED, spdx
-    from pipelines.sources import IngestRecipe
 
     the_spec = load_spec(spec)
     key = checked_partition(name if "/" in name else f"{name}/1")
-    if not path.exists():
-        raise SpecError(f"{path} does not exist.")
-    reader = reader or _guessed(path)
-    source, _, snapshot = key.rpartition("/")
     if licence and spdx(licence) == UNSTATED != licence:
         raise SpecError(
             f"--license {licence!r} names no licence. Give an SPDX expression, for example CC-BY-4.0 or "
             "'MIT OR Apache-2.0'; for one that SPDX does not list LicenseRef-NAME; left out: as the data state it."
         )
-    fields = {"text_field": text_field, "id_field": id_field, "license": licence}
-    try:
-        recipe = IngestRecipe(reader=reader, source=source, snapshot=snapshot, **fields)  # type: ignore[arg-type]
-    except ValueError as error:
-        raise SpecError(f"--reader {reader}: {error}") from None
-    first = _sample(recipe, path)
-    written: dict[str, str | int] = {
-        "reader": reader,
-        "path": _written(path, the_spec.path),
-        **{k: v for k, v in fields.items() if v},
-    }
-    if text_field == "text":
+    place = _place(path, reader)
+    found = _sniffed(place, reader)
+    given = {"text_field": text_field, "id_field": id_field, "url_field": url_field, "license": licence}
+    said = {**found.fields, **{k: v for k, v in given.items() if v}}
+    if licence:
+        said.pop("license_field", None)
+    said |= {k: v for k, v in {"delimiter": found.delimiter, "extractor": extractor}.items() if v}
+    recipe = _recipe(key, found.reader, said)
+    first = _sample(recipe, place)
+    written: dict[str, str | int] = {"reader": found.reader, "path": _written(place, the_spec.path), **said}
+    if written.get("text_field") == "text":
         written.pop("text_field")
-    if reader == "text":
+    if found.reader == "text":
         written["passage_bytes"] = PASSAGE_BYTES
     if like := _cleaning(the_spec):
         written["cleaning"] = like
     text = add_source(the_spec.text, key, written, corpus, corpus, the_spec)
     runs = [name for name, said in Spec(text, the_spec.path).document.runs.items() if said.corpus == corpus]
-    scratch = the_spec.path.with_name(f".{the_spec.path.name}.writing")
-    scratch.write_bytes(text.encode())
-    os.replace(scratch, the_spec.path)
+    if not json:
+        _show(found, said, first)
+    is_written = not dry_run and (yes or json or _agreed())
+    if is_written:
+        scratch = the_spec.path.with_name(f".{the_spec.path.name}.writing")
+        scratch.write_bytes(text.encode())
+        os.replace(scratch, the_spec.path)
     if json:
-        show_json({"source": key, "corpus": corpus, "runs": runs, "spec": str(the_spec.path), "sample": first})
-        return
-    for number, sampled in enumerate(first, 1):
-        console.print(f"{number} {sampled[:160]!r}", markup=False, highlight=False)
-    done = f"{the_spec.path.name}: source {key} ({reader}) in corpus {corpus}. Next: stemma run {runs[0]}"
-    console.print(done, markup=False)
+        show_json(
+            {
+                "source": key,
+                "corpus": corpus,
+                "runs": runs,
+                "spec": str(the_spec.path),
+                "sample": [record.text for record in first],
+                "reader": found.reader,
+                "compression": found.compression,
+                "fields": {k: v for k, v in said.items() if k in FIELDS},
+                "columns": list(found.columns),
+                "written": is_written,
+            }
+        )
+    elif is_written:
+        done = f"{the_spec.path.name}: source {key} ({found.reader}) in corpus {corpus}. Next: stemma run {runs[0]}"
+        console.print(done, markup=False)
+    else:
+        console.print(f"{the_spec.path.name}: nothing was written.", markup=False)
 
 
 @source_app.command("list")
@@ -131,51 +161,103 @@ def source_list(json: JsonOption = False, store: StoreOption = "", spec: SpecOpt
     )
 
 
-def _sample(recipe: IngestRecipe, path: Path) -> list[str]:
-    """The first three texts, so that a wrong field name shows before anything is written.
+def _place(path: str, reader: str) -> Path | str:
+    """A URL or a name on the hub as it is; a path that exists.
+
+    Raises:
+        SpecError: if nothing is there.
+    """
+    from pipelines.readers.remote import is_url
+
+    if is_url(path) or (reader == "hub" and not Path(path).exists()):
+        return path
+    if not Path(path).exists():
+        hint = " A data set of the hub needs --reader hub." if path.count("/") == 1 and path[:1] not in "./" else ""
+        raise SpecError(f"{path} does not exist.{hint}")
+    return Path(path)
+
+
+def _sniffed(place: Path | str, reader: str) -> Sniffed:
+    """What is at a place; of a URL, its first file is fetched.
+
+    Raises:
+        SpecError: if nothing that is known is there.
+    """
+    from pipelines.readers.remote import Remote
+    from pipelines.readers.sniff import Sniffed, sniffed
+
+    try:
+        if isinstance(place, Path):
+            return sniffed(place, reader)
+        if reader == "hub":
+            return Sniffed("hub")
+        remote = Remote(place)
+        reader = reader or remote.sniffed_reader()
+        return sniffed(remote.fetched(remote.listed(reader)[0][0]), reader)
+    except ValueError as error:
+        raise SpecError(str(error)) from None
+
+
+def _agreed() -> bool:
+    """What the person at the terminal says; a script that added sources before there was a question goes on."""
+    return not sys.stdin.isatty() or typer.confirm("Write it into the spec?")
+
+
+def _recipe(key: str, reader: str, said: dict[str, str]) -> IngestRecipe:
+    from pipelines.sources import IngestRecipe
+
+    source, _, snapshot = key.rpartition("/")
+    try:
+        return IngestRecipe(reader=reader, source=source, snapshot=snapshot, **said)  # type: ignore[arg-type]
+    except ValueError as error:
+        raise SpecError(f"--reader {reader}: {error}") from None
+
+
+def _sample(recipe: IngestRecipe, place: Path | str) -> list[Record]:
+    """The first three documents, so that a wrong field name shows before anything is written.
 
     Raises:
         SpecError: if none of the first hundred records has a text, or a column is not there.
     """
-    from pipelines.provenance.manifest import FileEntry
-    from pipelines.records import listed_files
-    from pipelines.sources import Listing, source_records
+    from pipelines.sources import listing, source_records
 
-    root, names, ignored = listed_files(path, recipe.reader)
-    unhashed = [FileEntry(path=name, bytes=0, blake3="0" * 64) for name in names]  # a dump is not read to look at it
     try:
-        first = list(islice(source_records(recipe, Listing(root, unhashed, ignored)), 100))
+        found = listing(recipe, place, is_hashed=False)  # a dump is not read to look at it
     except ValueError as error:
-        raise SpecError(f"{error} (--text-field, --id-field)") from None
-    texts = [record.text for record in first if not record.problem and record.text.strip()]
-    if not texts:
+        raise SpecError(str(error)) from None
+    # file by file: what comes later may be far away
+    each = (record for entry in found.files for record in source_records(recipe, found._replace(files=[entry])))
+    first = list(islice(each, LOOKED_AT))
+    sound = [record for record in first if not record.problem and record.text.strip()]
+    if not sound:
         problem = next((record.problem for record in first if record.problem), "there is no record")
         raise SpecError(
-            f"{path}: none of the first {len(first)} records has a text ({problem}). "
+            f"{place}: none of the first {len(first)} records has a text ({problem}). "
             "Name the field with --text-field, or the format with --reader."
         )
-    return texts[:3]
+    return sound[:SHOWN]
 
 
-def _guessed(path: Path) -> str:
-    """The reader by the suffix of the file, or of the files of a directory."""
-    from pipelines.records import COMPRESSED, SUFFIXES
+def _show(found: Sniffed, said: dict[str, str], first: list[Record]) -> None:
+    """What was found, and the first documents: data, so nothing in it is markup and control characters are escaped."""
+    about = [found.reader, *([f"compressed ({found.compression})"] if found.compression else [])]
+    about += [f"{name} {value!r}" for name, value in said.items()]
+    console.print("found: " + ", ".join(about), markup=False, highlight=False)
+    if others := [column for column in found.columns if column not in said.values()]:
+        console.print(f"other columns: {', '.join(others[:40])!r}", markup=False, highlight=False)
+    for number, record in enumerate(first, 1):
+        known = {"key": record.key, "url": record.url, "title": record.title, "license": record.licence}
+        facts = ", ".join(f"{k} {v[:80]!r}" for k, v in known.items() if v)
+        console.print(f"{number} {record.uri!r} {facts}", markup=False, highlight=False)
+        more = f" … ({len(record.text):,} characters)" if len(record.text) > SHOWN_CHARS else ""
+        console.print(f"  {record.text[:SHOWN_CHARS]!r}{more}", markup=False, highlight=False)
 
-    names = [path.name] if path.is_file() else sorted(p.name for p in path.rglob("*") if p.is_file())
-    for reader, suffixes in SUFFIXES.items():
-        endings = (*suffixes, *(s + c for s in suffixes for c in COMPRESSED))
-        if any(name.lower().endswith(endings) for name in names):
-            return reader
-    known = ", ".join(s for suffixes in SUFFIXES.values() for s in suffixes)
-    raise SpecError(
-        f"{path}: no file with a suffix that is known ({known}; also .gz, .zst). Name the reader with "
-        "--reader jsonl, parquet or text."
-    )
 
-
-def _written(path: Path, spec: Path) -> str:
+def _written(place: Path | str, spec: Path) -> str:
     """Relative to the spec where the data lie beside it, so that a checkout can move; else absolute."""
-    full = path.resolve()
+    if isinstance(place, str):
+        return place
+    full = place.resolve()
     home = spec.resolve().parent
     return full.relative_to(home).as_posix() if full.is_relative_to(home) else str(full)
 

@@ -61,7 +61,11 @@ _EIGHT = (8).to_bytes(8, "little")
 
 
 class Record(NamedTuple):
-    """One record as a reader found it: a text, or a problem with the raw bytes that have it."""
+    """One record as a reader found it: a text, or a problem with the raw bytes that have it.
+
+    ``raw`` names the record where its text in UTF-8 does not: the bytes that have a problem; SHA-256 and size (8
+    bytes, little-endian) of a record too large to hold, and of a page or article from which the text was extracted.
+    """
 
     file: str
     position: int
@@ -71,13 +75,11 @@ class Record(NamedTuple):
     group: str = ""  # empty: the record is a group of its own
     licence: str = ""
     problem: str = ""  # "kind: where (detail)"; never a piece of the content
-    # the bytes by which it is known, where they are not its text: of a record with a problem, the record; of one too
-    # large to hold and of a page whose text was extracted, SHA-256 and size
     raw: bytes = b""
-    url: str = ""
+    url: str = ""  # where the text was published, as the data state it
     title: str = ""
-    date: str = ""
-    language: str = ""  # hint of the publisher
+    date: str = ""  # as the data state it
+    language: str = ""  # a hint of the data (ISO 639), not what was identified
     links: tuple[str, ...] = ()
 
 

@@ -45,13 +45,13 @@ PIECE_SCHEMAS = {DOCUMENTS: PIECE_DOCUMENTS, TEXTS: TEXTS_SCHEMA, PAGES: PAGES_S
 ALIGNED = {DOCUMENTS: RAW_SCHEMA, TEXTS: TEXTS_SCHEMA, PAGES: PAGES_SCHEMA}
 
 
-def ingest(recipe: IngestRecipe, draft: Draft, *, path: Path | None = None, workers: int = 0) -> Artifact:
+def ingest(recipe: IngestRecipe, draft: Draft, *, path: Path | str | None = None, workers: int = 0) -> Artifact:
     """Take a source in: documents, texts, what pages say of themselves, fates and the files that were read.
 
     Args:
         recipe: what to read, and the origin that its files must have.
         draft: where it goes.
-        path: file or directory of the data; not for installed documentation.
+        path: file, directory or URL of the data; not for installed documentation.
         workers: processes; 0: one a core. The bytes do not depend on it.
 
     Raises:
@@ -83,7 +83,7 @@ def ingest(recipe: IngestRecipe, draft: Draft, *, path: Path | None = None, work
 
 def _tasks(recipe: IngestRecipe, found: Listing) -> list[Task]:
     """Small files together, so that a source of 100,000 files is no 100,000 tasks."""
-    groups = grouped((unit, unit.num_bytes) for unit in units(found))
+    groups = grouped((unit, unit.num_bytes) for unit in units(recipe, found))
     return [Task(f"{n:06d}", (recipe, found.only(group), group)) for n, group in enumerate(groups)]
 
 

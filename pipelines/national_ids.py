@@ -14,9 +14,21 @@ import numpy as np
 from numba import njit
 
 from pipelines.national_id_letters import lettered_end
-from pipelines.number_groups import DIGITS, END, NO_SEPARATOR, SEPARATOR, SHAPE, is_day, luhn, number, read_groups
-from pipelines.number_groups import MIXED, shape, weighted
-from pipelines.privacy_text import DIGIT, begins, byte, ends, has_context, word_table
+from pipelines.number_groups import (
+    DIGITS,
+    END,
+    MIXED,
+    NO_SEPARATOR,
+    SEPARATOR,
+    SHAPE,
+    is_day,
+    luhn,
+    number,
+    read_groups,
+    shape,
+    weighted,
+)
+from pipelines.privacy_text import DIGIT, begins, ends, has_context, word_table
 
 _WORDS = {
     "us": "ssn social itin tin taxpayer",

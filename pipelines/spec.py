@@ -44,6 +44,13 @@ class SourceSpec(_Table):
     id_field: str = ""
     license_field: str = ""
     group_field: str = ""
+    url_field: str = ""
+    title_field: str = ""
+    date_field: str = ""
+    delimiter: str = ""
+    hub_config: str = ""
+    hub_split: str = "train"
+    extractor: str = ""
     passage_bytes: int = 0
     cleaning: str = ""
 

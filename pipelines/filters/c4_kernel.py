@@ -12,7 +12,17 @@ from numba import njit
 from numpy.typing import NDArray
 
 from pipelines.filters.characters import BREAK, DECIMAL, SPACE, char_size, code_at, flags_at
-from pipelines.filters.edit_kernel import BREAK_REST, BREAK_START, KEPT, WHITE_SPACE, copy, emit, num_runs, room_for, strip
+from pipelines.filters.edit_kernel import (
+    BREAK_REST,
+    BREAK_START,
+    KEPT,
+    WHITE_SPACE,
+    copy,
+    emit,
+    num_runs,
+    room_for,
+    strip,
+)
 
 LONG_WORD, UNTERMINATED, FEW_WORDS, JAVASCRIPT, POLICY, CITATION = range(4, 10)
 

@@ -9,8 +9,19 @@ import numpy as np
 from numba import njit
 
 from pipelines.filters.characters import (
-    BREAK, LETTER, SYMBOL, bytes_at, char_size, code_at, first_of, first_visible, is_byte, is_less, is_wide,
-    last_visible, num_word_chars,
+    BREAK,
+    LETTER,
+    SYMBOL,
+    bytes_at,
+    char_size,
+    code_at,
+    first_of,
+    first_visible,
+    is_byte,
+    is_less,
+    is_wide,
+    last_visible,
+    num_word_chars,
 )
 from pipelines.filters.gopher_quality import STOP_WORDS
 

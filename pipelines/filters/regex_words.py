@@ -16,7 +16,17 @@ from numba import njit
 from numpy.typing import NDArray
 
 from pipelines.filters.characters import (
-    SPACE, TERMINAL, WORD, bytes_at, char_size, first_of, flags, flags_at, is_byte, is_no_word, is_wide,
+    SPACE,
+    TERMINAL,
+    WORD,
+    bytes_at,
+    char_size,
+    first_of,
+    flags,
+    flags_at,
+    is_byte,
+    is_no_word,
+    is_wide,
 )
 from pipelines.filters.spans import Words
 from pipelines.words import text_buffers

@@ -14,7 +14,16 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from pipelines.filters.characters import bytes_at, first_visible, flags, is_wide, last_visible, next_byte, num_chars, num_word_chars
+from pipelines.filters.characters import (
+    bytes_at,
+    first_visible,
+    flags,
+    is_wide,
+    last_visible,
+    next_byte,
+    num_chars,
+    num_word_chars,
+)
 from pipelines.words import mixed
 
 COLUMNS = 16

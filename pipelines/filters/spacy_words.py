@@ -23,7 +23,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from pipelines.filters.chunk_vocabulary import ChunkVocabulary, documents_to_ask, expanded
-from pipelines.filters.spacy_kernel import MAX_CODE, PUNCT, SPACE, TERMINATOR, decoded, split
+from pipelines.filters.spacy_kernel import MAX_CODE, PUNCT, TERMINATOR, decoded, split
 from pipelines.filters.spacy_rules import SEPARATOR, character_classes, spacy_rules
 from pipelines.filters.spans import Words
 from pipelines.words import text_buffers

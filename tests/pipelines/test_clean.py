@@ -116,7 +116,7 @@ def test_each_family_drops_with_its_own_reason_and_value(tmp_path):
         PROSE,
         PROSE + lines[1] * 4,
         PROSE.replace("harbour", "{harbour}"),
-        "".join(line[:60].rsplit(" ", 1)[0] + " and\n" for line in lines) + PROSE[-200:].replace(".", ";"),
+        PROSE.replace(".", " and").replace("?", ""),
         "\n".join(f"{word.strip('.,;').capitalize()} and more of that." for word in PROSE.split()[:90]),
     ]
     table = made(tmp_path, texts, CleanRecipe()).table("fates.arrow")

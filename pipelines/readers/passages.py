@@ -9,20 +9,20 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pipelines.documents import Record
-from pipelines.records import Line, lines
+from pipelines.readers.lines import Line, lines
 
 LONGEST = 16  # times the wanted length: where no blank line comes, a passage ends with a line
 GROUP_PASSAGES = 32  # neighbours continue each other, so a run of them, about a chapter, is held out together
 
 
-def passage_records(root: Path, name: str, passage_bytes: int, max_record_bytes: int) -> Iterator[Record]:
+def passage_records(path: Path, name: str, passage_bytes: int, max_record_bytes: int) -> Iterator[Record]:
     """Passages of at least ``passage_bytes`` (but for the last one) that end before a blank line.
 
     They have no key: a passage keeps its id by its text when others are written before it. Bytes that are no
     UTF-8 spoil only their own passage.
     """
     number, held, size = 0, list[Line](), 0
-    for line in lines(root / name, max_record_bytes):
+    for line in lines(path, max_record_bytes):
         is_blank = line.data is not None and not line.data.strip()
         is_sound = line.data is not None and not line.torn
         ends = (is_blank and size >= passage_bytes) or size >= LONGEST * passage_bytes or not is_sound
@@ -51,11 +51,6 @@ def _passage(name: str, held: list[Line], number: int) -> Record:
 
 
 def _unreadable(name: str, line: Line, number: int, max_record_bytes: int) -> Record:
-    if line.torn:
-        problem = f"truncated file: {name} line {line.number} (bytes {line.offset}-end): {line.torn}"
-    else:
-        where = f"{name} line {line.number} (bytes {line.offset}-{line.offset + line.size})"
-        problem = f"too large: {where}, {line.size} bytes; max_record_bytes is {max_record_bytes}"
-    raw = line.data if line.data is not None else line.sha256 + line.size.to_bytes(8, "little")
     group = f"{name}#{number // GROUP_PASSAGES}"
-    return Record(name, line.number, f"{name}#L{line.number}", group=group, problem=problem, raw=raw)
+    problem = line.problem(name, max_record_bytes)
+    return Record(name, line.number, f"{name}#L{line.number}", group=group, problem=problem, raw=line.raw)

@@ -5,12 +5,12 @@ import gzip
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.passages import passage_records
+from pipelines.readers.passages import passage_records
 
 
 def cut(folder, data, wanted=10, limit=1000, name="a.txt"):
     (folder / name).write_bytes(data)
-    return list(passage_records(folder, name, wanted, limit))
+    return list(passage_records(folder / name, name, wanted, limit))
 
 
 def test_a_file_is_cut_at_blank_lines_once_a_passage_is_long_enough(tmp_path):
