@@ -277,7 +277,7 @@ def doc_id(name: str) -> bytes:
     return hashlib.sha256(name.encode()).digest()[:16]
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def worlds() -> SimpleNamespace:
     """What tests of this room build by hand, since no test imports its conftest."""
     return SimpleNamespace(SPEC=SPEC, Place=Place, doc_id=doc_id, prose=prose, name_checkpoint=name_checkpoint)
