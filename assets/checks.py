@@ -6,8 +6,8 @@ from typing import Any
 
 import dagster as dg
 
-from assets import benchmarks, corpus, pretraining, tokens
-from assets.partitions import CHECKPOINTS, CORPORA, RUNS, SOURCES, TOKENS, VOCABULARIES
+from assets import benchmarks, corpus, finetuning, pretraining, tokens
+from assets.partitions import CHECKPOINTS, CORPORA, FINETUNES, RUNS, SOURCES, TOKENS, VOCABULARIES
 from assets.workspace import Workspace
 from pipelines.provenance.artifact import Artifact
 from pipelines.provenance.fates import FILE, ConservationError, check_conservation, counted
@@ -152,13 +152,18 @@ def gate(context: dg.AssetCheckExecutionContext, workspace: Workspace) -> dg.Ass
 CHECKS = [
     _check(corpus.raw_documents, SOURCES, conserved),
     _check(corpus.clean_documents, SOURCES, conserved),
+    _check(corpus.signatures, SOURCES, conserved),
+    _check(corpus.duplicate_clusters, CORPORA, conserved),
     _check(corpus.unique_documents, CORPORA, conserved),
     _check(corpus.unique_documents, CORPORA, exact_duplicates),
     _check(corpus.heldout_documents, CORPORA, conserved),
     _check(corpus.training_documents, CORPORA, conserved),
     _check(tokens.vocabulary, VOCABULARIES, round_trip),
+    _check(tokens.token_shards, TOKENS, conserved),
     _check(tokens.token_shards, TOKENS, totals),
+    _check(tokens.heldout_shards, TOKENS, conserved),
     _check(pretraining.pretrained_model, RUNS, finite_loss),
     _check(pretraining.pretrained_model, RUNS, better_than_unigrams),
+    _check(finetuning.finetuning_shards, FINETUNES, conserved),
     gate,
 ]
