@@ -84,17 +84,17 @@ def records(task: str, facts: dict[str, Any], rows: list[dict[str, Any]]) -> Tas
     """Rows in the order of the items as a table; keys ``metric.*`` and ``weight.*`` become columns of numbers.
 
     Raises:
-        EvaluationError: if a log-likelihood is not finite, or if the rows do not measure the same metrics.
+        EvaluationError: if there are no rows, a log-likelihood is not finite, or rows measure different metrics.
     """
     check_finite(task, rows)
     extra = sorted({name for row in rows for name in row} - set(COLUMNS.names))
     unknown = [name for name in extra if not name.startswith((METRIC, WEIGHT))]
     assert not unknown, unknown
     uneven = [name for name in extra if any(name not in row for row in rows)]
-    if uneven or not rows:
-        raise EvaluationError(
-            f"task {task}: {', '.join(uneven) or 'no item'} was measured on only some of {len(rows)} items."
-        )
+    if not rows:
+        raise EvaluationError(f"task {task}: not one item was answered, so there is nothing to score.")
+    if uneven:
+        raise EvaluationError(f"task {task}: {', '.join(uneven)} was measured on only some of {len(rows)} items.")
     schema = pa.schema([*COLUMNS, *((name, pa.float64()) for name in extra)])
     return TaskRecords(task, facts, pa.Table.from_pylist(rows, schema=schema))
 

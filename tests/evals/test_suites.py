@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evals import passages
+from evals.benchmarks import files_digest
 from evals.passages import Passage
-from evals.suites import ITEM_SCHEMA, SuiteRecipe, drawn, make_prompts, passages_of
+from evals.suites import ITEM_SCHEMA, SuiteRecipe, drawn, items_of, make_prompts, passages_of, unpacked
 from pipelines.provenance.manifest import Key
 from pipelines.provenance.memo import build
 from pipelines.provenance.store import Store
@@ -160,3 +161,96 @@ def test_a_suite_asks_something(tmp_path, make_heldout):
 def test_unknown_tasks_are_told():
     with pytest.raises(ValueError, match="'lambada' is unknown or named twice; there are continuation, lastword, bpb"):
         SuiteRecipe(tasks=["bpb", "lambada"])
+
+
+@pytest.mark.parametrize(
+    ("task", "texts", "told"),
+    [
+        ("lastword", ["word " * 60] * 3, "task lastword has no items: too few held-out documents have 40 words"),
+        ("bpb", ["too short"] * 3, "task bpb has no items: too few held-out documents have 40 words"),
+        ("continuation", ["word " * 60] * 3, "and 3 others to be confused with"),
+    ],
+)
+def test_a_task_without_items_says_which_and_what_to_do(tmp_path, make_heldout, task, texts, told):
+    store = Store(tmp_path)
+    heldout = make_heldout(store, {"s": texts})
+    with pytest.raises(ValueError, match=rf"{told}.*Hold out more documents, lower min_words, or take the task out"):
+        made(store, heldout, SuiteRecipe(tasks=[task]))
+    assert store.sealed(Key("benchmark_prompts", "small")) == []
+
+
+def test_fewer_documents_than_items_are_all_used(tmp_path, make_heldout):
+    store = Store(tmp_path)
+    heldout = make_heldout(store, {"s": [f"text number {i} " * 20 for i in range(5)]})
+    suite = made(store, heldout, SuiteRecipe(tasks=["bpb"], max_items=200))
+    assert suite.facts == {"tasks": {"bpb": 5}}
+
+
+def test_a_suite_of_one_task_is_a_part_of_the_suite_of_all(suite, tmp_path, make_heldout, two_sources):
+    """What is drawn for one task does not depend on which others are asked."""
+    store = Store(tmp_path)
+    alone = made(store, make_heldout(store, two_sources), SuiteRecipe(max_items=16, tasks=["lastword"]))
+    assert lines(alone, "lastword") == lines(suite, "lastword")
+
+
+def test_more_items_keep_those_that_fewer_had(suite, tmp_path, make_heldout, two_sources):
+    store = Store(tmp_path)
+    more = made(store, make_heldout(store, two_sources), SuiteRecipe(max_items=24, tasks=["bpb"]))
+    assert [d["item_id"] for d in lines(more, "bpb")][:16] == [d["item_id"] for d in lines(suite, "bpb")]
+
+
+def test_a_further_document_displaces_one_at_most(tmp_path, make_heldout, two_sources):
+    """Suites are frozen; were one made anew on a grown corpus, nearly all of its items would be the old ones."""
+    stores = Store(tmp_path / "a"), Store(tmp_path / "b")
+    grown = {**two_sources, "docs.c/1": [" ".join(f"newword{i}" for i in range(60)) + "."]}
+    before, after = (
+        {d["item_id"] for d in lines(made(store, make_heldout(store, texts), SuiteRecipe(max_items=16, tasks=["bpb"])), "bpb")}
+        for store, texts in zip(stores, (two_sources, grown), strict=True)
+    )  # fmt: skip
+    assert len(before - after) <= 1
+
+
+def test_a_benchmark_may_not_take_the_name_of_a_task_of_ours(tmp_path, make_heldout, two_sources):
+    folder = tmp_path / "own"
+    folder.mkdir()
+    (folder / "bpb.yaml").write_text(
+        "task: bpb\ndataset_path: json\ntest_split: test\ndataset_kwargs: {data_files: {test: bpb.jsonl}}\n"
+        "output_type: loglikelihood_rolling\ndoc_to_text: ''\ndoc_to_target: text\n"
+    )
+    (folder / "bpb.jsonl").write_text('{"text": "a passage"}\n')
+    store = Store(tmp_path / "store")
+    recipe = SuiteRecipe(tasks=["bpb"], max_items=4, files_digest=files_digest([folder]))
+    heldout = make_heldout(store, two_sources)
+    draft = store.draft(Key("benchmark_prompts", "x"), "1", recipe.identity(), [heldout])
+    with pytest.raises(ValueError, match="the benchmark's task bpb has the name of one of ours; rename it"):
+        make_prompts(heldout, recipe, draft, files=[folder])
+
+
+def test_files_that_the_recipe_does_not_know_are_refused(tmp_path):
+    folder = tmp_path / "own"
+    folder.mkdir()
+    (folder / "x.txt").write_text("x")
+    draft = Store(tmp_path / "store").draft(Key("benchmark_prompts", "x"), "1", {}, [])
+    with pytest.raises(ValueError, match=rf"the recipe says none: set files_digest to '{files_digest([folder])}'"):
+        make_prompts(None, SuiteRecipe(tasks=[]), draft, files=[folder])
+    with pytest.raises(
+        ValueError, match="have digest none, the recipe says aaaaaaaaaaaa: set files_digest to 'the empty"
+    ):
+        make_prompts(None, SuiteRecipe(tasks=[], files_digest="a" * 64), draft)
+
+
+def test_an_unpacked_suite_is_gone_afterwards_and_names_no_place_in_the_store(suite):
+    with unpacked(suite) as folder:
+        assert sorted(p.name for p in folder.iterdir() if p.suffix == ".yaml") == [
+            "bpb.yaml", "continuation.yaml", "lastword.yaml"
+        ]  # fmt: skip
+        assert str(folder / "bpb.jsonl") in (folder / "bpb.yaml").read_text()
+        assert (folder / "bpb.jsonl").read_bytes() == suite.local("bpb.jsonl").read_bytes()
+    assert not folder.exists()
+
+
+def test_items_of_a_suite_stand_in_the_order_of_the_data(suite):
+    found = items_of(suite)
+    assert list(found) == ["bpb", "continuation", "lastword"]
+    for task, rows in found.items():
+        assert [row["item_id"] for row in rows] == [doc["item_id"] for doc in lines(suite, task)]
