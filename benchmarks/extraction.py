@@ -194,7 +194,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="240 pages of WARC, one round")
     quick = parser.parse_args().quick
-    count, rounds = (240, 1) if quick else (1200, 3)
+    count, rounds = (240, 1) if quick else (1200, 2)
     pages, calls = gold_pages(), extractors()
     texts = {name: [call(page.payload, page.url) for page in pages] for name, call in calls.items()}
     cpu = {name: cpu_seconds(pages, call, 2 if quick else 5) for name, call in calls.items()}
