@@ -70,10 +70,13 @@ def has_phrase(data, start, end):  # noqa: ANN001, ANN201
     return False
 
 
-@njit(cache=True, nogil=True)
-def cut(data, start, end, doc_start, labels, table, phrase, rule):  # noqa: ANN001, ANN201
-    """Label one of the phrases in what is kept of a line; the words and characters that are left."""
-    text, origin, size = np.empty(end - start, np.uint8), np.empty(end - start, np.int64), 0
+@njit(cache=True, nogil=True, _nrt=False)
+def cut(data, start, end, doc_start, labels, table, phrase, rule, text, origin):  # noqa: ANN001, ANN201
+    """Label one of the phrases in what is kept of a line; the words and characters that are left.
+
+    ``text`` and ``origin`` are scratch space as long as the line.
+    """
+    size = 0
     for at in range(start, end):
         if labels[at - doc_start] == KEPT:
             text[size], origin[size] = data[at], at - doc_start

@@ -30,7 +30,7 @@ def edited(data, offsets, table, max_upper, max_digits, counters, min_words, phr
     out = np.empty(offsets[num_docs] - offsets[0], np.uint8)
     ends, removed = np.empty(num_docs, np.int64), np.zeros(num_docs, np.float64)
     cuts, lines = np.empty((64, 4), np.int64), np.empty((256, 7), np.int64)
-    labels = np.zeros(1024, np.uint8)
+    labels, text, origin = np.zeros(1024, np.uint8), np.empty(1024, np.uint8), np.empty(1024, np.int64)
     filled = num_cuts = 0
     for doc in range(num_docs):
         start, end = offsets[doc], offsets[doc + 1]
@@ -43,11 +43,12 @@ def edited(data, offsets, table, max_upper, max_digits, counters, min_words, phr
             continue
         if labels.size < end - start:
             labels = np.zeros(2 * (end - start), np.uint8)
+            text, origin = np.empty(labels.size, np.uint8), np.empty(labels.size, np.int64)
         else:
             labels[: end - start] = KEPT
         before = _num_words(data, start, end, table, labels)
         _stages(data, start, end, table, lines[:num_lines], labels, max_upper, max_digits, counters, min_words,
-                phrase_words)  # fmt: skip
+                phrase_words, text, origin)  # fmt: skip
         after = _num_words(data, start, end, table, labels)
         removed[doc] = (before - after) / before if before else 1.0
         cuts = room_for(cuts, num_cuts, num_runs(labels, end - start))
@@ -136,8 +137,10 @@ def _is_touched(data, start, end, table, lines, max_upper, max_digits, counters,
     return False
 
 
-@njit(cache=True, nogil=True)
-def _stages(data, start, end, table, lines, labels, max_upper, max_digits, counters, min_words, phrase_words):  # noqa: ANN001, ANN202
+@njit(cache=True, nogil=True, _nrt=False)
+def _stages(
+    data, start, end, table, lines, labels, max_upper, max_digits, counters, min_words, phrase_words, text, origin
+):  # noqa: ANN001, ANN202
     """Label what each rule cuts, one rule after the other over all lines."""
     for line in lines:
         if line[_CHARS] and line[_UPPER] / line[_CHARS] > max_upper:
@@ -159,7 +162,9 @@ def _stages(data, start, end, table, lines, labels, max_upper, max_digits, count
         for line in lines:
             if not line[_ALIVE] or not line[_CHARS] or line[_WORDS] > phrase_words:
                 continue
-            line[_WORDS], line[_CHARS] = cut(data, line[_START], line[_END], start, labels, table, phrase, PHRASE)
+            line[_WORDS], line[_CHARS] = cut(
+                data, line[_START], line[_END], start, labels, table, phrase, PHRASE, text, origin
+            )
             if line[_WORDS] == 0:
                 _drop(line, start, labels, PHRASE)
         _strip(data, start, table, lines, labels)
