@@ -27,10 +27,11 @@ from pipelines.filters.gopher_quality import STOP_WORDS
 
 # one multiplication sends each stop word to a place of its own in a table of sixteen; others may meet them there
 _PLACES = np.uint64(0x5BC8FBBCBDE5C099)
-_STOP_WORDS = np.zeros(16, np.uint64)
-for _word in STOP_WORDS:
-    _number = int.from_bytes(_word.encode(), "little")
-    _STOP_WORDS[(_number * int(_PLACES) % 2**64) >> 60] = _number
+_STOP_WORDS, _SIZES = np.zeros(16, np.uint64), np.zeros(16, np.int64)
+for _stop in STOP_WORDS:
+    _number = int.from_bytes(_stop.encode(), "little")
+    _place = (_number * int(_PLACES) % 2**64) >> 60
+    _STOP_WORDS[_place], _SIZES[_place] = _number, len(_stop)
 
 
 @njit(cache=True, nogil=True)
@@ -53,7 +54,7 @@ def counts(data, offsets, starts, ends, first_word, table):  # noqa: ANN001, ANN
             alpha += has_letter
             short = bytes_at(data, start, end - start)
             place = short * _PLACES >> np.uint64(60)
-            seen |= np.int64((_STOP_WORDS[place] == short) & (end - start <= 4)) << np.int64(place)
+            seen |= np.int64((_STOP_WORDS[place] == short) & (_SIZES[place] == end - start)) << np.int64(place)
         out[0, doc] = first_word[doc + 1] - first_word[doc]
         out[1, doc], out[2, doc], out[3, doc] = words, chars, alpha
         while seen:
