@@ -11,7 +11,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from pipelines.filters.characters import BREAK, DECIMAL, SPACE, char_size, code_at, flags_at
+from pipelines.filters.characters import BREAK, DECIMAL, SPACE, char_size, code_at, flags_at, inner
 from pipelines.filters.edit_kernel import (
     BREAK_REST,
     BREAK_START,
@@ -57,7 +57,7 @@ def classes(phrases: bool) -> NDArray[np.uint8]:
 
 
 @njit(cache=True, nogil=True)
-def edited(data, offsets, table, kinds, plain, max_chars, min_words, citations, terminal, javascript, policy):  # noqa: ANN001, ANN201
+def edited(data, offsets, table, kinds, plain, max_chars, min_words, citations, terminal, javascript, policy):
     """Edited bytes and where each text ends; cuts [n, 4]; kept lines, where each ends, the first of each document;
     counts [3, docs]: lines with lorem ipsum, with a curly bracket, and the latter before any of the former.
     """
@@ -90,8 +90,8 @@ def edited(data, offsets, table, kinds, plain, max_chars, min_words, citations, 
     return out[:filled], ends, cuts[:num_cuts], lines[:line_bytes], line_ends[:num_lines], first_line, counted
 
 
-@njit(cache=True, nogil=True, _nrt=False)
-def _may_have_phrases(data, start, end):  # noqa: ANN001, ANN202
+@inner
+def _may_have_phrases(data, start, end):
     """Whether three letters in a row are those of a phrase; nearly all documents have none, and are read faster."""
     found = False
     for at in range(start, end - 2):
@@ -104,11 +104,11 @@ def _may_have_phrases(data, start, end):  # noqa: ANN001, ANN202
     return found
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@inner
 def _walk(
     data, start, end, table, kinds, max_chars, min_words, citations, terminal, javascript, policy,
     labels, lines, line_bytes, line_ends, num_lines, counted, doc,
-):  # fmt: skip  # noqa: ANN001, ANN202
+):  # fmt: skip
     """Judge every line of a document: label what goes, copy what stays to ``lines``; how many lines and bytes."""
     at = start
     while at < end:
@@ -152,14 +152,14 @@ def _walk(
     return num_lines, line_bytes
 
 
-@njit(cache=True, nogil=True, _nrt=False)
-def _label(labels, start, end, rule):  # noqa: ANN001, ANN202
+@inner
+def _label(labels, start, end, rule):
     for at in range(start, end):
         labels[at] = rule
 
 
-@njit(cache=True, nogil=True, _nrt=False)
-def _line(data, line, end, table, kinds, max_chars):  # noqa: ANN001, ANN202
+@inner
+def _line(data, line, end, table, kinds, max_chars):
     """Where the line ends, its visible part, where the next one begins, words, whether one is too long, phrases."""
     at, visible, visible_end, word, words, found = line, line, line, line, 0, 0
     inside, is_long = False, False
@@ -199,16 +199,16 @@ def _line(data, line, end, table, kinds, max_chars):  # noqa: ANN001, ANN202
     return at, visible, visible_end, max(next_line, at), words, is_long, found
 
 
-@njit(cache=True, nogil=True, _nrt=False)
-def _chars(data, start, end):  # noqa: ANN001, ANN202
+@inner
+def _chars(data, start, end):
     chars = 0
     for at in range(start, end):
         chars += data[at] & 0xC0 != 0x80
     return chars
 
 
-@njit(cache=True, nogil=True, _nrt=False)
-def _follows(data, at, end, phrase):  # noqa: ANN001, ANN202
+@inner
+def _follows(data, at, end, phrase):
     """Whether the phrase begins at ``at``, whatever its case; phrases have letters, spaces and brackets only."""
     if at + phrase.size > end:
         return False
@@ -219,13 +219,13 @@ def _follows(data, at, end, phrase):  # noqa: ANN001, ANN202
     return True
 
 
-@njit(cache=True, nogil=True, _nrt=False)
-def _precedes(data, at, start, phrase):  # noqa: ANN001, ANN202
+@inner
+def _precedes(data, at, start, phrase):
     return at - phrase.size >= start and _follows(data, at - phrase.size, at, phrase)
 
 
-@njit(cache=True, nogil=True, _nrt=False)
-def _phrase(data, at, start, end, size):  # noqa: ANN001, ANN202
+@inner
+def _phrase(data, at, start, end, size):
     """What the letter at ``at`` is the anchor of, as flags."""
     byte = data[at]
     if byte == 0x7B:
@@ -251,8 +251,8 @@ def _phrase(data, at, start, end, size):  # noqa: ANN001, ANN202
     return _HAS_POLICY if is_used or _precedes(data, at, start, _USE_OF_COO) else 0
 
 
-@njit(cache=True, nogil=True, _nrt=False)
-def _phrases(data, start, end):  # noqa: ANN001, ANN202
+@inner
+def _phrases(data, start, end):
     """The flags of a line whose citations are gone."""
     found = 0
     for at in range(start, end):
@@ -263,8 +263,8 @@ def _phrases(data, start, end):  # noqa: ANN001, ANN202
     return found
 
 
-@njit(cache=True, nogil=True, _nrt=False)
-def _without_citations(data, doc_start, start, end, table, labels, lines, filled):  # noqa: ANN001, ANN202
+@inner
+def _without_citations(data, doc_start, start, end, table, labels, lines, filled):
     r"""Copy a line but for what matches ``\[\d*]|\[edit]|\[citation needed]``."""
     at = start
     while at < end:
@@ -279,8 +279,8 @@ def _without_citations(data, doc_start, start, end, table, labels, lines, filled
     return filled
 
 
-@njit(cache=True, nogil=True, _nrt=False)
-def _citation_end(data, at, end, table):  # noqa: ANN001, ANN202
+@inner
+def _citation_end(data, at, end, table):
     """Behind the citation that begins at ``at``, or ``at`` if none does."""
     stop = at + 1
     while stop < end and flags_at(data, stop, table) & DECIMAL:
@@ -293,16 +293,16 @@ def _citation_end(data, at, end, table):  # noqa: ANN001, ANN202
     return at
 
 
-@njit(cache=True, nogil=True, _nrt=False)
-def _equal(data, at, phrase):  # noqa: ANN001, ANN202
+@inner
+def _equal(data, at, phrase):
     for place in range(phrase.size):
         if data[at + place] != phrase[place]:
             return False
     return True
 
 
-@njit(cache=True, nogil=True, _nrt=False)
-def _is_terminated(data, start, end):  # noqa: ANN001, ANN202
+@inner
+def _is_terminated(data, start, end):
     if start == end:
         return False
     last = data[end - 1]

@@ -10,7 +10,7 @@ import pyarrow as pa
 from numba import njit
 from numpy.typing import NDArray
 
-from pipelines.filters.characters import SPACE, bytes_at, char_size, flags_at, num_chars
+from pipelines.filters.characters import SPACE, bytes_at, char_size, flags_at, inner, num_chars
 from pipelines.filters.spans import CUTS
 
 KEPT, WHITE_SPACE, BREAK_START, BREAK_REST = np.uint8(0), np.uint8(1), np.uint8(2), np.uint8(3)
@@ -30,8 +30,8 @@ def cut_table(cuts: NDArray[np.int64], rules: tuple[str, ...]) -> pa.Table:
     return pa.table([columns[0], names, columns[1], columns[2]], schema=CUTS)
 
 
-@njit(cache=True, nogil=True, _nrt=False)
-def strip(data, start, end, labels, table):  # noqa: ANN001, ANN201
+@inner
+def strip(data, start, end, labels, table):
     """str.strip() of what is kept of ``data[start:end]``; ``labels`` begin at ``start``."""
     at = start
     while at < end:
@@ -57,8 +57,8 @@ def strip(data, start, end, labels, table):  # noqa: ANN001, ANN201
         stop = place
 
 
-@njit(cache=True, nogil=True, _nrt=False)
-def num_runs(labels, size):  # noqa: ANN001, ANN201
+@inner
+def num_runs(labels, size):
     """At least as many as there are cuts: the places where a label differs from the one before."""
     count, before = 0, KEPT
     for at in range(size):
@@ -68,7 +68,7 @@ def num_runs(labels, size):  # noqa: ANN001, ANN201
 
 
 @njit(cache=True, nogil=True)
-def room_for(cuts, count, more):  # noqa: ANN001, ANN201
+def room_for(cuts, count, more):
     """The table of cuts with room for so many more."""
     if count + more <= len(cuts):
         return cuts
@@ -77,8 +77,8 @@ def room_for(cuts, count, more):  # noqa: ANN001, ANN201
     return longer
 
 
-@njit(cache=True, nogil=True, _nrt=False)
-def emit(data, start, end, labels, row, out, filled, cuts, count):  # noqa: ANN001, ANN201
+@inner
+def emit(data, start, end, labels, row, out, filled, cuts, count):
     """Append what is kept to ``out`` and the cuts, in characters, to ``cuts`` [n, 4]: row, rule, start, length."""
     at, chars = start, 0
     while at < end:
@@ -105,8 +105,8 @@ def emit(data, start, end, labels, row, out, filled, cuts, count):  # noqa: ANN0
     return filled, count
 
 
-@njit(cache=True, nogil=True, _nrt=False)
-def copy(data, start, end, out, filled):  # noqa: ANN001, ANN201
+@inner
+def copy(data, start, end, out, filled):
     """Append a document that stays as it is."""
     for place in range(start, end):
         out[filled + place - start] = data[place]

@@ -8,12 +8,12 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from pipelines.filters.characters import TERMINAL, first_visible, flags_at, next_byte
+from pipelines.filters.characters import TERMINAL, first_visible, flags_at, inner, next_byte
 from pipelines.filters.repetition_kernel import hashed, is_new, num_line_feeds
 
 
 @njit(cache=True, nogil=True)
-def counts(data, offsets, table, short_chars):  # noqa: ANN001, ANN201
+def counts(data, offsets, table, short_chars):
     """Six whole numbers a document: int64 [docs, 6].
 
     Lines that are not blank, those that end in terminal punctuation, short ones, characters of those that repeat an
@@ -31,8 +31,8 @@ def counts(data, offsets, table, short_chars):  # noqa: ANN001, ANN201
     return out
 
 
-@njit(cache=True, nogil=True, _nrt=False)
-def _fill(data, offsets, table, short_chars, keys, stamps, out):  # noqa: ANN001, ANN202
+@inner
+def _fill(data, offsets, table, short_chars, keys, stamps, out):
     for doc in range(offsets.size - 1):
         at, end = offsets[doc], offsets[doc + 1]
         while at <= end:
@@ -49,8 +49,8 @@ def _fill(data, offsets, table, short_chars, keys, stamps, out):  # noqa: ANN001
             at += 1
 
 
-@njit(cache=True, nogil=True, _nrt=False)
-def _is_terminal(data, start, end, table):  # noqa: ANN001, ANN202
+@inner
+def _is_terminal(data, start, end, table):
     last = end - 1
     while last > start and data[last] & 0xC0 == 0x80:
         last -= 1

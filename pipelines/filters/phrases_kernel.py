@@ -7,9 +7,8 @@ This module compiles kernels: import it inside functions, never where the graph 
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
-from pipelines.filters.characters import SPACE, char_size, code_at, flags_at
+from pipelines.filters.characters import SPACE, char_size, code_at, flags_at, inner
 from pipelines.filters.edit_kernel import KEPT
 
 ITEMS, READ_MORE, LAST = 0, 1, 2  # the last one is Sign-in
@@ -18,8 +17,8 @@ _READ = np.frombuffer(b"read more", np.uint8)
 _SIGN = np.frombuffer(b"sign-in", np.uint8)
 
 
-@njit(cache=True, nogil=True, _nrt=False)
-def _folded(data, at):  # noqa: ANN001, ANN202
+@inner
+def _folded(data, at):
     """The ASCII small letter that re.IGNORECASE takes the character for, or what it begins with."""
     byte = data[at]
     if byte < 0x80:
@@ -28,8 +27,8 @@ def _folded(data, at):  # noqa: ANN001, ANN202
     return np.uint8(0x69) if code in (0x130, 0x131) else np.uint8(0x73) if code == 0x17F else byte
 
 
-@njit(cache=True, nogil=True, _nrt=False)
-def _match(data, at, end, phrase):  # noqa: ANN001, ANN202
+@inner
+def _match(data, at, end, phrase):
     """Behind the phrase that begins at ``at``, or -1."""
     for letter in phrase:
         if at >= end or _folded(data, at) != letter:
@@ -38,8 +37,8 @@ def _match(data, at, end, phrase):  # noqa: ANN001, ANN202
     return at
 
 
-@njit(cache=True, nogil=True, _nrt=False)
-def _before(data, at):  # noqa: ANN001, ANN202
+@inner
+def _before(data, at):
     """Where the character that ends at ``at`` begins."""
     at -= 1
     while data[at] & 0xC0 == 0x80:
@@ -47,8 +46,8 @@ def _before(data, at):  # noqa: ANN001, ANN202
     return at
 
 
-@njit(cache=True, nogil=True, _nrt=False)
-def _read_more(data, start, end):  # noqa: ANN001, ANN202
+@inner
+def _read_more(data, start, end):
     """Where a final "read more" and three characters begin, or -1."""
     at = end
     for _ in range(3):
@@ -59,8 +58,8 @@ def _read_more(data, start, end):  # noqa: ANN001, ANN202
     return at if at >= start and _match(data, at, end, _READ) >= 0 else -1
 
 
-@njit(cache=True, nogil=True, _nrt=False)
-def has_phrase(data, start, end):  # noqa: ANN001, ANN201
+@inner
+def has_phrase(data, start, end):
     """Whether the line has one of the phrases in its place."""
     if _match(data, start, end, _SIGN) >= 0 or _read_more(data, start, end) >= 0:
         return True
@@ -70,8 +69,8 @@ def has_phrase(data, start, end):  # noqa: ANN001, ANN201
     return False
 
 
-@njit(cache=True, nogil=True, _nrt=False)
-def cut(data, start, end, doc_start, labels, table, phrase, rule, text, origin):  # noqa: ANN001, ANN201
+@inner
+def cut(data, start, end, doc_start, labels, table, phrase, rule, text, origin):
     """Label one of the phrases in what is kept of a line; the words and characters that are left.
 
     ``text`` and ``origin`` are scratch space as long as the line.
@@ -100,8 +99,8 @@ def cut(data, start, end, doc_start, labels, table, phrase, rule, text, origin):
     return words, chars
 
 
-@njit(cache=True, nogil=True, _nrt=False)
-def _found(text, at, size, table, phrase):  # noqa: ANN001, ANN202
+@inner
+def _found(text, at, size, table, phrase):
     """The first match from ``at`` on with the one white space that belongs to it, or -1."""
     if phrase == LAST:
         behind = _match(text, at, size, _SIGN)

@@ -17,6 +17,7 @@ from pipelines.filters.characters import (
     code_at,
     first_of,
     first_visible,
+    inner,
     is_byte,
     is_less,
     is_wide,
@@ -35,7 +36,7 @@ for _stop in STOP_WORDS:
 
 
 @njit(cache=True, nogil=True)
-def counts(data, offsets, starts, ends, first_word, table):  # noqa: ANN001, ANN201
+def counts(data, offsets, starts, ends, first_word, table):
     """Ten whole numbers a document: int64 [10, docs].
 
     Tokens, words with more than symbols, their characters, tokens with a letter, different stop words, lines, lines
@@ -66,8 +67,8 @@ def counts(data, offsets, starts, ends, first_word, table):  # noqa: ANN001, ANN
     return out
 
 
-@njit(cache=True, nogil=True, _nrt=False)
-def _word(data, start, end, table):  # noqa: ANN001, ANN202
+@inner
+def _word(data, start, end, table):
     """Characters of a word, whether one of them is no symbol, and whether one is a letter."""
     size = end - start
     kind = table[data[start]]
@@ -86,8 +87,8 @@ def _word(data, start, end, table):  # noqa: ANN001, ANN202
     return length, is_word, has_letter
 
 
-@njit(cache=True, nogil=True, _nrt=False)
-def _lines(data, start, end, table):  # noqa: ANN001, ANN202
+@inner
+def _lines(data, start, end, table):
     """Lines as str.splitlines() sees them, those with a bullet before and an ellipsis behind; # signs, ellipses."""
     lines = bullets = trailing = hashes = ellipses = 0
     line_start, at = start, start
@@ -129,14 +130,14 @@ def _lines(data, start, end, table):  # noqa: ANN001, ANN202
     return lines, bullets, trailing, hashes, ellipses
 
 
-@njit(cache=True, nogil=True, _nrt=False)
-def _is_bullet(data, start, end, table):  # noqa: ANN001, ANN202
+@inner
+def _is_bullet(data, start, end, table):
     at = first_visible(data, start, end, table)
     return at < end and (data[at] == 0x2D or (data[at] == 0xE2 and code_at(data, at) == 0x2022))
 
 
-@njit(cache=True, nogil=True, _nrt=False)
-def _is_trailing(data, start, end, table):  # noqa: ANN001, ANN202
+@inner
+def _is_trailing(data, start, end, table):
     end = last_visible(data, start, end, table)
     if end - start < 3:
         return False

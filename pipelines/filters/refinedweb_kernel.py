@@ -10,7 +10,18 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from pipelines.filters.characters import DECIMAL, DIGIT, SPACE, UPPER, WORD, char_size, code_at, flags_at, next_byte
+from pipelines.filters.characters import (
+    DECIMAL,
+    DIGIT,
+    SPACE,
+    UPPER,
+    WORD,
+    char_size,
+    code_at,
+    flags_at,
+    inner,
+    next_byte,
+)
 from pipelines.filters.edit_kernel import KEPT, WHITE_SPACE, copy, emit, num_runs, room_for
 from pipelines.filters.phrases_kernel import ITEMS, LAST, cut, has_phrase
 
@@ -24,7 +35,7 @@ _COUNTED = np.frombuffer(
 
 
 @njit(cache=True, nogil=True)
-def edited(data, offsets, table, max_upper, max_digits, counters, min_words, phrase_words):  # noqa: ANN001, ANN201
+def edited(data, offsets, table, max_upper, max_digits, counters, min_words, phrase_words):
     """Edited bytes and where each text ends; cuts [n, 4]; the share of words that each document lost."""
     num_docs = offsets.size - 1
     out = np.empty(offsets[num_docs] - offsets[0], np.uint8)
@@ -58,7 +69,7 @@ def edited(data, offsets, table, max_upper, max_digits, counters, min_words, phr
 
 
 @njit(cache=True, nogil=True)
-def _measured(data, start, end, table, lines, most_words):  # noqa: ANN001, ANN202
+def _measured(data, start, end, table, lines, most_words):
     """Every line between line feeds: its bytes, characters, upper-case ones, digits, words between white space,
     these counted up to one more than matters.
     """
@@ -88,8 +99,8 @@ def _measured(data, start, end, table, lines, most_words):  # noqa: ANN001, ANN2
         at += 1
 
 
-@njit(cache=True, nogil=True, _nrt=False)
-def _wide_counts(data, at, end, table):  # noqa: ANN001, ANN202
+@inner
+def _wide_counts(data, at, end, table):
     """Upper-case characters and digits of any script."""
     upper = digits = 0
     while at < end:
@@ -100,8 +111,8 @@ def _wide_counts(data, at, end, table):  # noqa: ANN001, ANN202
     return upper, digits
 
 
-@njit(cache=True, nogil=True, _nrt=False)
-def _split_count(data, at, end, table, most):  # noqa: ANN001, ANN202
+@inner
+def _split_count(data, at, end, table, most):
     """len(line.split()), or ``most`` if there are more."""
     words, inside = 0, False
     while at < end and words < most:
@@ -113,8 +124,8 @@ def _split_count(data, at, end, table, most):  # noqa: ANN001, ANN202
     return words
 
 
-@njit(cache=True, nogil=True, _nrt=False)
-def _is_touched(data, start, end, table, lines, max_upper, max_digits, counters, min_words, phrase_words):  # noqa: ANN001, ANN202
+@inner
+def _is_touched(data, start, end, table, lines, max_upper, max_digits, counters, min_words, phrase_words):
     """Whether any rule, or stripping, would change the document."""
     if start == end:
         return False
@@ -137,10 +148,10 @@ def _is_touched(data, start, end, table, lines, max_upper, max_digits, counters,
     return False
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@inner
 def _stages(
     data, start, end, table, lines, labels, max_upper, max_digits, counters, min_words, phrase_words, text, origin
-):  # noqa: ANN001, ANN202
+):
     """Label what each rule cuts, one rule after the other over all lines."""
     for line in lines:
         if line[_CHARS] and line[_UPPER] / line[_CHARS] > max_upper:
@@ -171,8 +182,8 @@ def _stages(
     _label_line_feeds(data, start, end, lines, labels)
 
 
-@njit(cache=True, nogil=True, _nrt=False)
-def _drop(line, start, labels, rule):  # noqa: ANN001, ANN202
+@inner
+def _drop(line, start, labels, rule):
     line[_ALIVE] = 0
     for place in range(line[_START] - start, line[_END] - start):
         if labels[place] == KEPT:
@@ -180,8 +191,8 @@ def _drop(line, start, labels, rule):  # noqa: ANN001, ANN202
     line[_WORDS] = -np.int64(rule)  # whose line feed goes with it
 
 
-@njit(cache=True, nogil=True, _nrt=False)
-def _strip(data, start, table, lines, labels):  # noqa: ANN001, ANN202
+@inner
+def _strip(data, start, table, lines, labels):
     """str.strip() of the lines that are left, joined by line feeds."""
     for line in lines:
         if line[_ALIVE]:
@@ -217,8 +228,8 @@ def _strip(data, start, table, lines, labels):  # noqa: ANN001, ANN202
             _drop(line, start, labels, WHITE_SPACE)
 
 
-@njit(cache=True, nogil=True, _nrt=False)
-def _label_line_feeds(data, start, end, lines, labels):  # noqa: ANN001, ANN202
+@inner
+def _label_line_feeds(data, start, end, lines, labels):
     """A line that goes takes its line feed along; so does the last line that stays."""
     place, is_last = end, True
     for number in range(len(lines) - 1, -1, -1):
@@ -234,20 +245,20 @@ def _label_line_feeds(data, start, end, lines, labels):  # noqa: ANN001, ANN202
         is_last = is_last and not line[_ALIVE]
 
 
-@njit(cache=True, nogil=True, _nrt=False)
-def _is_word_start(data, at, table):  # noqa: ANN001, ANN202
+@inner
+def _is_word_start(data, at, table):
     """str.isalnum()"""
     return data[at] != 0x5F and flags_at(data, at, table) & WORD != 0
 
 
-@njit(cache=True, nogil=True, _nrt=False)
-def _parts_words(byte):  # noqa: ANN001, ANN202
+@inner
+def _parts_words(byte):
     """What DCLM's word counter (fastText's) splits at: ASCII white space and NUL."""
     return byte == 0x20 or 0x09 <= byte <= 0x0D or byte == 0
 
 
-@njit(cache=True, nogil=True, _nrt=False)
-def _num_words(data, start, end, table, labels):  # noqa: ANN001, ANN202
+@inner
+def _num_words(data, start, end, table, labels):
     count, inside = 0, False
     for at in range(start, end):
         if labels[at - start] == KEPT:
@@ -259,8 +270,8 @@ def _num_words(data, start, end, table, labels):  # noqa: ANN001, ANN202
     return count
 
 
-@njit(cache=True, nogil=True, _nrt=False)
-def _has_word(data, start, end, table):  # noqa: ANN001, ANN202
+@inner
+def _has_word(data, start, end, table):
     inside = False
     for at in range(start, end):
         if _parts_words(data[at]):
@@ -272,8 +283,8 @@ def _has_word(data, start, end, table):  # noqa: ANN001, ANN202
     return False
 
 
-@njit(cache=True, nogil=True, _nrt=False)
-def _is_counter(data, at, end, table):  # noqa: ANN001, ANN202
+@inner
+def _is_counter(data, at, end, table):
     r"""``^\W*\d(?:,|\.|\d)*[kmb]?\s+(?:likes|shares|...)\W*$`` over the lower-cased line."""
     while at < end and not flags_at(data, at, table) & WORD:
         at += char_size(data[at])
@@ -297,8 +308,8 @@ def _is_counter(data, at, end, table):  # noqa: ANN001, ANN202
     return at == end and counted
 
 
-@njit(cache=True, nogil=True, _nrt=False)
-def _lower(data, at):  # noqa: ANN001, ANN202
+@inner
+def _lower(data, at):
     """str.lower() where it is ASCII: the Kelvin sign is the one other character with such a lower case."""
     byte = data[at]
     if byte < 0x80:
@@ -306,8 +317,8 @@ def _lower(data, at):  # noqa: ANN001, ANN202
     return np.uint8(0x6B) if byte == 0xE2 and code_at(data, at) == 0x212A else byte
 
 
-@njit(cache=True, nogil=True, _nrt=False)
-def _is_counted(data, start, end):  # noqa: ANN001, ANN202
+@inner
+def _is_counted(data, start, end):
     """Whether the word is one of those that are counted."""
     for first in range(1, _COUNTED.size):
         if _COUNTED[first - 1] != 0x20:

@@ -24,6 +24,7 @@ from pipelines.filters.characters import (
     first_of,
     flags,
     flags_at,
+    inner,
     is_byte,
     is_no_word,
     is_wide,
@@ -63,14 +64,14 @@ def _kinds() -> NDArray[np.uint8]:
     return table
 
 
-@njit(cache=True, nogil=True, _nrt=False)
-def _kind_at(data, at, table):  # noqa: ANN001, ANN202
+@inner
+def _kind_at(data, at, table):
     found = flags_at(data, at, table)
     return np.uint8(1) if found & WORD else np.uint8(0) if found & SPACE else np.uint8(2)
 
 
 @njit(cache=True, nogil=True)
-def _spans(data, offsets, table, kinds):  # noqa: ANN001, ANN202
+def _spans(data, offsets, table, kinds):
     counts = _counts(data, offsets, table, kinds)
     first_word = np.zeros(counts.size + 1, np.int64)
     for doc in range(counts.size):
@@ -80,8 +81,8 @@ def _spans(data, offsets, table, kinds):  # noqa: ANN001, ANN202
     return starts, ends, first_word
 
 
-@njit(cache=True, nogil=True, _nrt=False)
-def _fill(data, offsets, table, kinds, starts, ends):  # noqa: ANN001, ANN202
+@inner
+def _fill(data, offsets, table, kinds, starts, ends):
     count = 0
     for doc in range(offsets.size - 1):
         at, end = offsets[doc], offsets[doc + 1]
@@ -101,8 +102,8 @@ def _fill(data, offsets, table, kinds, starts, ends):  # noqa: ANN001, ANN202
                 at += data[at] == 0x20
 
 
-@njit(cache=True, nogil=True, _nrt=False)
-def _run_end(data, at, end, table):  # noqa: ANN001, ANN202
+@inner
+def _run_end(data, at, end, table):
     """Behind the word characters from ``at`` on, eight bytes at a time."""
     while at < end:
         run = first_of(is_no_word(bytes_at(data, at, end - at)))
@@ -115,7 +116,7 @@ def _run_end(data, at, end, table):  # noqa: ANN001, ANN202
 
 
 @njit(cache=True, nogil=True)
-def _counts(data, offsets, table, kinds):  # noqa: ANN001, ANN202
+def _counts(data, offsets, table, kinds):
     """A word begins at every visible character but a word character behind another."""
     counts = np.zeros(offsets.size - 1, np.int64)
     for doc in range(counts.size):
@@ -134,7 +135,7 @@ def _counts(data, offsets, table, kinds):  # noqa: ANN001, ANN202
 
 
 @njit(cache=True, nogil=True)
-def _sentences(data, offsets, table):  # noqa: ANN001, ANN202
+def _sentences(data, offsets, table):
     counts = np.ones(offsets.size - 1, np.int64)
     for doc in range(counts.size):
         at, end, count = offsets[doc], offsets[doc + 1], 1
@@ -152,8 +153,8 @@ def _sentences(data, offsets, table):  # noqa: ANN001, ANN202
     return counts
 
 
-@njit(cache=True, nogil=True, _nrt=False)
-def _terminal(data, at, end, table):  # noqa: ANN001, ANN202
+@inner
+def _terminal(data, at, end, table):
     """Where a character that ends sentences comes next, or ``end``."""
     while at < end:
         word = bytes_at(data, at, end - at)

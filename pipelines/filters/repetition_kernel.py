@@ -18,6 +18,7 @@ from pipelines.filters.characters import (
     bytes_at,
     first_visible,
     flags,
+    inner,
     is_wide,
     last_visible,
     next_byte,
@@ -33,7 +34,7 @@ _BASE = np.uint64(0xF1357AEA2E62A9C3)
 _S29, _S32 = np.uint64(29), np.uint64(32)
 
 
-def counts(data, offsets, starts, ends, first_word):  # noqa: ANN001, ANN201
+def counts(data, offsets, starts, ends, first_word):
     """Sixteen whole numbers a document: int64 [docs, 16].
 
     Characters; paragraphs, repeated ones and their characters; lines, repeated ones and their characters; characters
@@ -43,7 +44,7 @@ def counts(data, offsets, starts, ends, first_word):  # noqa: ANN001, ANN201
 
 
 @njit(cache=True, nogil=True)
-def _counts(data, offsets, starts, ends, first_word, table):  # noqa: ANN001, ANN202
+def _counts(data, offsets, starts, ends, first_word, table):
     num_docs = offsets.size - 1
     out = np.zeros((num_docs, COLUMNS), np.int64)
     most_words, most_lines = 16, 1
@@ -80,14 +81,14 @@ def _counts(data, offsets, starts, ends, first_word, table):  # noqa: ANN001, AN
     return out
 
 
-@njit(cache=True, nogil=True, _nrt=False)
-def _hash_words(data, starts, ends, first, words, hashes, lengths):  # noqa: ANN001, ANN202
+@inner
+def _hash_words(data, starts, ends, first, words, hashes, lengths):
     for word in range(words):
         hashes[word], lengths[word] = _word(data, starts[first + word], ends[first + word])
 
 
-@njit(cache=True, nogil=True, _nrt=False)
-def _word(data, start, end):  # noqa: ANN001, ANN202
+@inner
+def _word(data, start, end):
     """A hash of the bytes, and the number of characters."""
     size = end - start
     if size <= 8:
@@ -97,14 +98,14 @@ def _word(data, start, end):  # noqa: ANN001, ANN202
     return hash_of(data, start, end), num_word_chars(data, start, end)
 
 
-@njit(cache=True, nogil=True, _nrt=False)
-def hashed(data, start, end):  # noqa: ANN001, ANN201
+@inner
+def hashed(data, start, end):
     """A hash of the bytes, and the number of characters."""
     return hash_of(data, start, end), num_chars(data, start, end)
 
 
-@njit(cache=True, nogil=True, _nrt=False)
-def hash_of(data, start, end):  # noqa: ANN001, ANN201
+@inner
+def hash_of(data, start, end):
     """A hash of the bytes."""
     state = np.uint64(end - start) * _BASE
     at = start
@@ -115,8 +116,8 @@ def hash_of(data, start, end):  # noqa: ANN001, ANN201
     return mixed(state)
 
 
-@njit(cache=True, nogil=True, _nrt=False)
-def is_new(key, keys, stamps, stamp):  # noqa: ANN001, ANN201
+@inner
+def is_new(key, keys, stamps, stamp):
     """Put a key into the table; False if it was there."""
     mask = np.int64(keys.size - 1)
     slot = np.int64(key & np.uint64(mask))
@@ -128,8 +129,8 @@ def is_new(key, keys, stamps, stamp):  # noqa: ANN001, ANN201
     return True
 
 
-@njit(cache=True, nogil=True, _nrt=False)
-def _lines(data, start, end, keys, stamps, stamp, row):  # noqa: ANN001, ANN202
+@inner
+def _lines(data, start, end, keys, stamps, stamp, row):
     r"""re.split("\n+", text): a text that begins or ends with line feeds has an empty line there."""
     stamp += 1
     at = start
@@ -147,8 +148,8 @@ def _lines(data, start, end, keys, stamps, stamp, row):  # noqa: ANN001, ANN202
             at += 1
 
 
-@njit(cache=True, nogil=True, _nrt=False)
-def _paragraphs(data, start, end, keys, stamps, stamp, table, row):  # noqa: ANN001, ANN202
+@inner
+def _paragraphs(data, start, end, keys, stamps, stamp, table, row):
     r"""re.split("\n{2,}", text.strip())."""
     stamp += 1
     start = first_visible(data, start, end, table)
@@ -170,16 +171,16 @@ def _paragraphs(data, start, end, keys, stamps, stamp, table, row):  # noqa: ANN
             at += 1
 
 
-@njit(cache=True, nogil=True, _nrt=False)
-def num_line_feeds(data, start, end):  # noqa: ANN001, ANN201
+@inner
+def num_line_feeds(data, start, end):
     count = 0
     for at in range(start, end):
         count += data[at] == 0x0A
     return count
 
 
-@njit(cache=True, nogil=True, _nrt=False)
-def _gate_bits(words):  # noqa: ANN001, ANN202
+@inner
+def _gate_bits(words):
     """The gate has 8 to 16 counters a word, so that one in ten unique n-grams shares its counter with another."""
     bits = 6
     while 1 << bits < 8 * words:
@@ -187,8 +188,8 @@ def _gate_bits(words):  # noqa: ANN001, ANN202
     return bits
 
 
-@njit(cache=True, nogil=True, _nrt=False)
-def _top_grams(hashes, lengths, words, keys, stamps, values, stamp, gate, places, slots, row):  # noqa: ANN001, ANN202
+@inner
+def _top_grams(hashes, lengths, words, keys, stamps, values, stamp, gate, places, slots, row):
     """Characters of the commonest 2-, 3- and 4-gram times its count; of equally common ones the first to appear.
 
     An n-gram can be repeated only where the (n-1)-grams at its two ends are.
@@ -245,8 +246,8 @@ def _top_grams(hashes, lengths, words, keys, stamps, values, stamp, gate, places
     return stamp
 
 
-@njit(cache=True, nogil=True, _nrt=False)
-def _candidates(data, starts, ends, first, words, keys, stamps, values, stamp, gate, prefixes, places, slots):  # noqa: ANN001, ANN202
+@inner
+def _candidates(data, starts, ends, first, words, keys, stamps, values, stamp, gate, prefixes, places, slots):
     """The places from where a 5-gram's characters may stand twice, in order; how many.
 
     n-grams are equal if their words, joined by nothing, are: "can not" is "cannot". So what is compared are the
@@ -306,8 +307,8 @@ def _candidates(data, starts, ends, first, words, keys, stamps, values, stamp, g
     return kept, stamp
 
 
-@njit(cache=True, nogil=True, _nrt=False)
-def _gram_hashes(data, starts, ends, first, words, places, grams):  # noqa: ANN001, ANN202
+@inner
+def _gram_hashes(data, starts, ends, first, words, places, grams):
     """For each place the hashes of the 5- to 10-grams' characters: a polynomial over bytes does not see words."""
     for number in range(places.size):
         at = places[number]
@@ -319,8 +320,8 @@ def _gram_hashes(data, starts, ends, first, words, places, grams):  # noqa: ANN0
                 grams[number, word - at - 4] = mixed(key)
 
 
-@njit(cache=True, nogil=True, _nrt=False)
-def _repeated(grams, places, lengths, words, n, keys, stamps, stamp):  # noqa: ANN001, ANN202
+@inner
+def _repeated(grams, places, lengths, words, n, keys, stamps, stamp):
     """Characters of the n-grams that appeared before, found by a walk that goes on behind each of them."""
     behind, repeated = 0, 0
     for number in range(places.size):
