@@ -56,7 +56,7 @@ _BREAK = byte_set("\r\n\t \"'")
 _PEM_HEADERS = 8  # lines like Proc-Type: 4,ENCRYPTED
 _PEM_LINE = 32  # base64 characters in the first line of a key; PEM has 64 (RFC 7468)
 
-_VALUE = byte_set(string.ascii_letters, string.digits, "+/_-")  # = only pads the end
+VALUE = byte_set(string.ascii_letters, string.digits, "+/_-")  # = only pads the end
 _KEY_NAME = byte_set(string.ascii_letters, string.digits, "_-.")
 _KEY_WORDS = tuple(np.frombuffer(w, np.uint8) for w in (b"secret", b"token", b"passw", b"pwd", b"auth", b"credential"))
 _KEY = np.frombuffer(b"key", np.uint8)
@@ -73,9 +73,9 @@ def token_end(data, i, lo, hi):  # noqa: ANN001, ANN201
     if not _FIRST[data[i]] or NAME[byte(data, i - 1, lo, hi)]:
         return -1
     for row in range(_TEXT.shape[0]):
-        size, kind, fewest, most = _FORM[row]
-        if not starts_with(data, i, hi, _TEXT[row, :size]):
+        if _TEXT[row, 0] != data[i] or not _has_prefix(data, i, hi, row):
             continue
+        size, kind, fewest, most = _FORM[row, 0], _FORM[row, 1], _FORM[row, 2], _FORM[row, 3]
         near = run_end(data, i + size, min(hi, i + size + _NEAR), _SETS[kind])
         if near - i - size < min(fewest, _NEAR) or not _has_digit(data, i + size, near):
             continue
@@ -83,6 +83,14 @@ def token_end(data, i, lo, hi):  # noqa: ANN001, ANN201
         if end - i - size >= fewest and not (most and end - i - size > most) and not NAME[byte(data, end, lo, hi)]:
             return end
     return -1 if _URL_SAFE[byte(data, i - 1, lo, hi)] else _web_token_end(data, i, hi)
+
+
+@njit(cache=True, nogil=True)
+def _has_prefix(data, i, hi, row):  # noqa: ANN001, ANN202
+    for k in range(_FORM[row, 0]):
+        if i + k >= hi or data[i + k] != _TEXT[row, k]:
+            return False
+    return True
 
 
 @njit(cache=True, nogil=True)
@@ -173,7 +181,7 @@ def assigned_secret(data, i, lo, hi):  # noqa: ANN001, ANN201
     for scheme in _SCHEMES:
         if starts_with(data, start, hi, scheme):
             start += scheme.size
-    end = run_end(data, start, hi, _VALUE)
+    end = run_end(data, start, hi, VALUE)
     if end - start < _VALUE_BYTES or not _is_secret_name(data, i, lo, hi):
         return -1, -1
     changes, digits, last = 0, 0, -1

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from pipelines.privacy_text import DIGIT, begins, byte, byte_set, ends, has_context, run_end, starts_with, word_table
+from pipelines.privacy_text import DIGIT, among, begins, byte, byte_set, ends, has_context, run_end, starts_with, word_table
 
 _BASE58 = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"  # Bitcoin's alphabet: without 0, O, I and l
 _BECH32 = "qpzry9x8gf2tvdw0s3jn54khce6mua7l"  # BIP 173
@@ -108,7 +108,7 @@ def _base58_end(data, i, lo, hi):  # noqa: ANN001, ANN202
             carry >>= 8
         if carry:
             return -1
-    if not np.any(_VERSIONS == raw[0]) or (raw[0] == 0) != (data[i] == ord("1")):
+    if not among(_VERSIONS, raw[0]) or (raw[0] == 0) != (data[i] == ord("1")):
         return -1
     block = np.zeros(32, np.uint8)
     _sha_256(raw, 21, block)

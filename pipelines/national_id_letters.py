@@ -9,7 +9,7 @@ import numpy as np
 from numba import njit
 
 from pipelines.number_groups import is_day
-from pipelines.privacy_text import DIGIT, byte, ends, has_context, word_table
+from pipelines.privacy_text import DIGIT, among, byte, byte_set, ends, has_context, word_table
 
 _NINO_WORDS = word_table("nino national insurance ni")
 _PAN_WORDS = word_table("pan permanent income tax")
@@ -22,7 +22,9 @@ _OMOCODES = np.frombuffer(b"LMNPQRSTUV", np.uint8)  # stand for 0 to 9 where two
 _MONTHS = np.frombuffer(b"ABCDEHLMPRST", np.uint8)
 _FISCALE, _CURP = "LLLLLLDDLDDLDDDL", "LLLLDDDDDDLLLLLLAD"
 
-_NOT_NINO = tuple((ord(p[0]), ord(p[1])) for p in ("BG", "GB", "KN", "NK", "NT", "TN", "ZZ"))
+_NOT_NINO = np.array([ord(p[0]) << 8 | ord(p[1]) for p in ("BG", "GB", "KN", "NK", "NT", "TN", "ZZ")])
+_NOT_IN_NINO = byte_set("DFIQUV")
+_PAN_HOLDERS, _SEXES = byte_set("ABCFGHJLPT"), byte_set("HMX")
 
 
 def _pattern(text: str) -> np.ndarray:
@@ -61,7 +63,7 @@ def _fits(data, i, hi, pattern, with_omocodes):  # noqa: ANN001, ANN202
         capital, digit = 0x41 <= letter <= 0x5A, DIGIT[letter]
         if pattern[k] == ord("L") and not capital:
             return False
-        if pattern[k] == ord("D") and not digit and not (with_omocodes and np.any(_OMOCODES == letter)):
+        if pattern[k] == ord("D") and not digit and not (with_omocodes and among(_OMOCODES, letter)):
             return False
         if pattern[k] == ord("A") and not (capital or digit):
             return False
@@ -71,7 +73,7 @@ def _fits(data, i, hi, pattern, with_omocodes):  # noqa: ANN001, ANN202
 @njit(cache=True, nogil=True)
 def _is_fiscale(data, i):  # noqa: ANN001, ANN202
     """Italy's codice fiscale: a month letter, and a check letter modulo 26."""
-    if not np.any(_MONTHS == data[i + 8]):
+    if not among(_MONTHS, data[i + 8]):
         return False
     total = 0
     for k in range(15):
@@ -83,7 +85,7 @@ def _is_fiscale(data, i):  # noqa: ANN001, ANN202
 @njit(cache=True, nogil=True)
 def _is_curp(data, i):  # noqa: ANN001, ANN202
     """Mexico's CURP (RENAPO): YYMMDD, H, M or X, and a check digit modulo 10."""
-    if data[i + 10] not in (ord("H"), ord("M"), ord("X")):
+    if not _SEXES[data[i + 10]]:
         return False
     if not is_day(_two(data, i + 4), _two(data, i + 6), _two(data, i + 8)):
         return False
@@ -103,10 +105,7 @@ def _two(data, i):  # noqa: ANN001, ANN202
 @njit(cache=True, nogil=True)
 def _is_pan(data, i):  # noqa: ANN001, ANN202
     """India's PAN (Income Tax Department): the fourth letter is the kind of holder; its check letter is not public."""
-    for kind in (ord("A"), ord("B"), ord("C"), ord("F"), ord("G"), ord("H"), ord("J"), ord("L"), ord("P"), ord("T")):
-        if data[i + 3] == kind:
-            return True
-    return False
+    return _PAN_HOLDERS[data[i + 3]]
 
 
 @njit(cache=True, nogil=True)
@@ -136,9 +135,9 @@ def _nino_end(data, i, lo, hi):  # noqa: ANN001, ANN202
     """The United Kingdom's National Insurance number (HMRC, NIM39110): AB123456C, also in pairs behind blanks."""
     one, two = byte(data, i, lo, hi), byte(data, i + 1, lo, hi)
     for letter in (one, two):
-        if not ord("A") <= letter <= ord("Z") or letter in (ord("D"), ord("F"), ord("I"), ord("Q"), ord("U"), ord("V")):
+        if not ord("A") <= letter <= ord("Z") or _NOT_IN_NINO[letter]:
             return -1
-    if two == ord("O") or (one, two) in _NOT_NINO:
+    if two == ord("O") or among(_NOT_NINO, np.int64(one) << 8 | two):
         return -1
     at, spaced = i + 2, byte(data, i + 2, lo, hi) == ord(" ")
     for k in range(6):

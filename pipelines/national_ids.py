@@ -14,21 +14,9 @@ import numpy as np
 from numba import njit
 
 from pipelines.national_id_letters import lettered_end
-from pipelines.number_groups import (
-    DIGITS,
-    END,
-    MIXED,
-    NO_SEPARATOR,
-    SEPARATOR,
-    SHAPE,
-    is_day,
-    luhn,
-    number,
-    read_groups,
-    shape,
-    weighted,
-)
-from pipelines.privacy_text import DIGIT, begins, ends, has_context, word_table
+from pipelines.number_groups import DIGITS, END, NO_SEPARATOR, SEPARATOR, SHAPE, is_day, luhn, number, read_groups
+from pipelines.number_groups import MIXED, shape, weighted
+from pipelines.privacy_text import DIGIT, among, begins, byte, ends, has_context, word_table
 
 _WORDS = {
     "us": "ssn social itin tin taxpayer",
@@ -47,7 +35,8 @@ _WORDS = {
     "za": "identity id rsa",
     "dk": "cpr personnummer",
 }
-CONTEXTS = tuple(word_table(words) for words in _WORDS.values())
+_CONTEXTS = np.concatenate([word_table(words) for words in _WORDS.values()])
+_FROM = np.cumsum([0, *(len(words.split()) for words in _WORDS.values())])  # country -> its first word
 US, CA, AU, NL, PT, IL, PL, BR, BE, DE, TR, IN, KR, ZA, DK = range(len(_WORDS))
 NEVER, ALWAYS = 0, 1  # otherwise a set of contexts: bit 1 + number
 _S6, _S8, _S9, _S11, _S13, _S17 = shape(6), shape(8), shape(9), shape(11), shape(13), shape(17)
@@ -90,11 +79,9 @@ def id_end(data, i, lo, hi, digits, groups):  # noqa: ANN001, ANN201
 
 @njit(cache=True, nogil=True)
 def _is_named(data, i, lo, needs):  # noqa: ANN001, ANN202
-    country = 0
-    for words in CONTEXTS:
-        if needs & (2 << country) and has_context(data, i, lo, words):
+    for country in range(_FROM.size - 1):
+        if needs & (2 << country) and has_context(data, i, lo, _CONTEXTS[_FROM[country] : _FROM[country + 1]]):
             return True
-        country += 1
     return False
 
 
@@ -107,7 +94,7 @@ def _with_letter_end(data, at, hi, digits, form):  # noqa: ANN001, ANN202
             return letter + 1
     if form == _S17 and at < hi and data[at] | 0x20 == ord("x") and _china_rest(digits) == 2:
         return at + 1 if _is_china_day(digits) else -1
-    if form == _S6 and at + 5 <= hi and np.any(_HETU_CENTURY == data[at]):
+    if form == _S6 and at + 5 <= hi and among(_HETU_CENTURY, data[at]):
         serial = 0
         for k in range(1, 4):
             if not DIGIT[data[at + k]]:
@@ -214,7 +201,7 @@ def _is_cpf(digits):  # noqa: ANN001, ANN202
     """Brazil (Receita Federal): two digits modulo 11; eleven equal digits are void."""
     one = weighted(digits, (10, 9, 8, 7, 6, 5, 4, 3, 2)) * 10 % 11 % 10
     two = weighted(digits, (11, 10, 9, 8, 7, 6, 5, 4, 3, 2)) * 10 % 11 % 10
-    return one == digits[9] and two == digits[10] and np.any(digits[:11] != digits[0])
+    return one == digits[9] and two == digits[10] and number(digits, 0, 11) != digits[0] * 11_111_111_111
 
 
 @njit(cache=True, nogil=True)

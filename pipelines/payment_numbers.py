@@ -9,7 +9,7 @@ import numpy as np
 from numba import njit
 
 from pipelines.number_groups import DIGITS, END, SEPARATOR, SHAPE, luhn, number, read_groups, shape
-from pipelines.privacy_text import ALNUM, DIGIT, LETTER, begins, byte, ends, has_context, word_table
+from pipelines.privacy_text import ALNUM, DIGIT, LETTER, among, begins, byte, ends, has_context, word_table
 
 # Issuer identification numbers (ISO/IEC 7812-1; ranges as the networks publish them): first and last six digits of
 # the range, fewest and most digits, and whether a bare number needs a word like "card" before it. It does where the
@@ -58,7 +58,7 @@ def card_end(data, i, lo, hi, digits, groups):  # noqa: ANN001, ANN201
             continue
         grouped = False
         if k > 0:
-            grouped = (separator == ord(" ") or separator == ord("-")) and np.any(_CARD_SHAPES == groups[k, SHAPE])
+            grouped = (separator == ord(" ") or separator == ord("-")) and among(_CARD_SHAPES, groups[k, SHAPE])
             if not grouped:
                 continue
         prefix, needs = number(digits, 0, 6), 2

@@ -12,8 +12,8 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from pipelines.number_groups import shape
-from pipelines.privacy_text import DIGIT, NAME, begins, byte, byte_set, ends, has_context, word_table
+from pipelines.number_groups import number, shape
+from pipelines.privacy_text import DIGIT, NAME, among, begins, byte, byte_set, ends, has_context, word_table
 
 MAX_GROUPS, MAX_DIGITS = 8, 20
 _SEPARATORS = byte_set(" -./")
@@ -44,7 +44,7 @@ _TRUNK = np.array([
     shape(5, 3, 3), shape(5, 6), shape(4, 3, 4), shape(3, 4, 4), shape(4, 3, 3),  # United Kingdom (Ofcom); Australia's mobiles
     shape(2, 4, 4), shape(3, 3, 2, 2), shape(3, 3, 4),  # Australia, Japan; Switzerland (BAKOM); New Zealand, South Africa
     shape(4, 2, 2, 2), shape(4, 3, 2, 2), shape(3, 2, 2, 2),  # Belgium, Sweden, Germany (DIN 5008); Turkey
-    shape(3, 3, 3), shape(3, 7), shape(3, 8), shape(4, 7), shape(2, 8),  # Belgium; Italy, Germany
+    shape(3, 3, 3), shape(3, 7), shape(3, 8), shape(4, 7),  # Belgium; Italy, Germany
 ])  # fmt: skip
 _NATIONAL = shape(3, 3, 4)
 _NATIONAL_1 = shape(1, 3, 3, 4)
@@ -52,9 +52,9 @@ _DATES, _YEARS = (shape(4, 2, 2), shape(2, 2, 4)), shape(4, 4)
 
 WORDS = word_table(
     "phone* tel telephon* telefon* mobile mobil movil cell cellphone cellular fax telefax call calls called calling dial "
-    "contact reach sms whatsapp hotline helpline voicemail pager landline handy fono fone portable ring desk"
+    "contact sms whatsapp hotline helpline voicemail pager landline handy fono fone portable ring desk"
 )
-_OTHER_NUMBERS = word_table("isbn issn doi arxiv rfc pmid oclc lccn ean upc")
+_OTHER_NUMBERS = word_table("isbn issn cve doi arxiv rfc pmid oclc lccn ean upc")
 
 
 @njit(cache=True, nogil=True)
@@ -160,8 +160,9 @@ def _is_plan(digits, first, last):  # noqa: ANN001, ANN202
 @njit(cache=True, nogil=True)
 def _is_north_american(digits, first):  # noqa: ANN001, ANN202
     """NPA-NXX-XXXX: area 2-9, 0-8, any; exchange 2-9, any, any, but not N11 (NANPA's assignment guidelines)."""
-    area, exchange = digits[first : first + 3], digits[first + 3 : first + 6]
-    return area[0] >= 2 and area[1] <= 8 and exchange[0] >= 2 and not (exchange[1] == 1 and exchange[2] == 1)
+    if digits[first] < 2 or digits[first + 1] > 8 or digits[first + 3] < 2:
+        return False
+    return digits[first + 4] != 1 or digits[first + 5] != 1
 
 
 @njit(cache=True, nogil=True)
@@ -175,9 +176,9 @@ def _is_national(digits, groups, k, in_parenthesis):  # noqa: ANN001, ANN202
     """Whether groups 0 to k are a number by themselves: 00 and a country, North America's, or a trunk prefix."""
     total, form, separator = groups[k, 1], groups[k, 2], groups[k, 3]
     if k > 0 and digits[0] == 0 and digits[1] == 0:
-        return separator != 1 and groups[0, 1] <= 5 and _is_plan(digits, 2, total)
+        return separator != 1 and 2 <= groups[0, 1] <= 5 and _is_plan(digits, 2, total)
     if digits[0] == 0 and digits[1] != 0:
-        return separator != 1 and np.any(_TRUNK == form) and not _counts_up(digits, total)
+        return separator != 1 and among(_TRUNK, form) and not _counts_up(digits, total)
     if separator == 1 or (separator == ord(" ") and not in_parenthesis) or separator == ord("/"):
         return False
     if form == _NATIONAL_1:
@@ -200,7 +201,7 @@ def _counts_up(digits, total):  # noqa: ANN001, ANN202
 def _may_be_local(digits, groups, k):  # noqa: ANN001, ANN202
     """Whether groups 0 to k may be a number behind a word like "phone": 7 to 13 digits that are no date."""
     total, form = groups[k, 1], groups[k, 2]
-    if not 7 <= total <= 13 or (k == 0 and total < 9) or groups[0, 1] < 2:
+    if not 7 <= total <= 13 or (k == 0 and not 9 <= total <= 12) or groups[0, 1] < 2:
         return False
     if k == 1 and groups[k, 3] == ord("."):
         return False  # a decimal number
@@ -210,8 +211,5 @@ def _may_be_local(digits, groups, k):  # noqa: ANN001, ANN202
             century = digits[first] * 10 + digits[first + 1]
             if century == 19 or century == 20:
                 return False
-    for d in range(groups[0, 1], total):
-        if digits[d] != 0:
-            return True
-    return False  # 10 000 000
+    return k == 0 or number(digits, groups[0, 1], total) > 0  # not 10 000 000
 

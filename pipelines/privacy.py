@@ -105,9 +105,10 @@ def _masked_piece(piece: pa.LargeStringArray, recipe: PrivacyRecipe, first_row: 
     data, offsets = text_buffers(piece)
     data, rows = data[offsets[0] : offsets[-1]], offsets - offsets[0]
     is_on = np.array([getattr(recipe, f"mask_{rule}") for rule in RULES])
-    places = found(data.copy(), rows, is_on, character_flags())
+    places = found(data.copy(), rows, np.flatnonzero(data == ord("@")), is_on, character_flags())
     if not len(places):
         return piece, _spans_table([], [], [], [])
+    places = places[np.lexsort((places[:, 2], places[:, 0]))]
     out, ends, characters = replaced(data, rows, places, *_marks())
     text = pa.LargeStringArray.from_buffers(len(piece), pa.py_buffer(ends), pa.py_buffer(out))
     rules = pa.array(list(PLACEHOLDERS)).take(pa.array(places[:, 1]))

@@ -14,7 +14,7 @@ import string
 import numpy as np
 from numba import njit
 
-from pipelines.credentials import assigned_secret, private_key_end, token_end
+from pipelines.credentials import VALUE, assigned_secret, private_key_end, token_end
 from pipelines.crypto_addresses import crypto_end
 from pipelines.national_ids import id_end
 from pipelines.network_addresses import email_at, ip_end
@@ -26,8 +26,8 @@ RULES = ("email", "secret", "crypto", "iban", "credit_card", "national_id", "ip"
 _EMAIL, _SECRET, _CRYPTO, _IBAN, _CARD, _ID, _IP, _PHONE = range(8)
 
 # what an anchor may be, and which of them each rule looks at
-_NUMBER, _TOKEN, _MIXED, _ADDRESS, _SIGN, _ASSIGNED, _PEM = 1, 2, 4, 8, 16, 32, 64
-_LOOKS_AT = np.array([0, _TOKEN | _ASSIGNED | _PEM, _TOKEN, _MIXED, _NUMBER, _NUMBER | _MIXED, _ADDRESS, _NUMBER | _SIGN])
+_NUMBER, _TOKEN, _MIXED, _ADDRESS, _SIGN, _ASSIGNED, _PEM, _LONG = 1, 2, 4, 8, 16, 32, 64, 128
+_LOOKS_AT = np.array([0, _TOKEN | _ASSIGNED | _PEM, _LONG, _MIXED, _NUMBER, _NUMBER | _MIXED, _ADDRESS, _NUMBER | _SIGN])
 _MIXED_LETTERS = 8  # the shortest id of letters and digits has nine characters
 _DIGITS = 7  # the shortest number of anybody
 
@@ -37,23 +37,24 @@ _RUN = byte_set(string.ascii_letters, string.digits, "_-.")
 
 
 @njit(cache=True, nogil=True)
-def found(data, offsets, is_on, flags):  # noqa: ANN001, ANN201
-    """Places of personal data: int64 [places, 4] of row, rule, start and end byte; in order, without overlaps.
+def found(data, offsets, ats, is_on, flags):  # noqa: ANN001, ANN201
+    """Places of personal data: int64 [places, 4] of row, rule, start and end byte; without overlaps, those of a row by rule.
 
-    ``data`` is a copy of the column's bytes: places that a rule takes are filled with barriers in it. Rules take
+    ``data`` is a copy of the column's bytes: places that a rule takes are filled with barriers in it.
+    ``ats``: where its @ stand. Rules take
     their turns in the order of :data:`RULES`; what one has taken no later one sees.
     """
-    places, count = np.empty((64, 4), np.int64), 0
+    places, count, next_at = np.empty((64, 4), np.int64), 0, 0
     anchors, kinds = np.empty(256, np.int64), np.empty(256, np.uint8)
     digits, groups = np.zeros(32, np.uint8), np.zeros((12, 4), np.int64)
     for row in range(offsets.size - 1):
-        lo, hi, first = offsets[row], offsets[row + 1], count
+        lo, hi = offsets[row], offsets[row + 1]
         if is_on[_EMAIL]:
-            for at in range(lo, hi):
-                if data[at] == ord("@"):
-                    start, end = email_at(data, at, lo, hi, flags)
-                    if end >= 0:
-                        places, count = _taken(data, places, count, row, _EMAIL, start, end)
+            while next_at < ats.size and ats[next_at] < hi:
+                start, end = email_at(data, ats[next_at], lo, hi, flags)
+                next_at += 1
+                if end >= 0:
+                    places, count = _taken(data, places, count, row, _EMAIL, start, end)
         num_anchors, anchors, kinds = _anchors(data, lo, hi, anchors, kinds)
         for rule in range(1, len(_LOOKS_AT)):
             if not is_on[rule]:
@@ -63,8 +64,6 @@ def found(data, offsets, is_on, flags):  # noqa: ANN001, ANN201
                     start, end = _place(data, anchors[a], kinds[a], rule, lo, hi, digits, groups, flags)
                     if end >= 0:
                         places, count = _taken(data, places, count, row, rule, start, end)
-        if count - first > 1:
-            places[first:count] = places[first:count][np.argsort(places[first:count, 2])]
     return places[:count]
 
 
@@ -115,15 +114,18 @@ def _anchors(data, lo, hi, anchors, kinds):  # noqa: ANN001, ANN202
                 any_digit |= DIGIT[data[i]]
                 i += 1
             after = byte(data, i, lo, hi)
-            if not any_digit and after != ord("-") and after != ord(".") and after != ord(" "):
-                continue
+            if not any_digit and (i - start != 2 or after != ord(" ")):  # a word, or a prefix like sk-
+                if (after != ord("-") and after != ord(".")) or i + 1 >= hi or not _RUN[data[i + 1]]:
+                    continue
             kind = _token_kind(data, start, i, hi, any_digit, after)
         else:
             i += 1
             kind = _sign_kind(data, start, lo, hi)
         if kind:
             if count == anchors.size:
-                anchors, kinds = np.append(anchors, np.empty_like(anchors)), np.append(kinds, np.empty_like(kinds))
+                more, more_kinds = np.empty(2 * count, np.int64), np.empty(2 * count, np.uint8)
+                more[:count], more_kinds[:count] = anchors, kinds
+                anchors, kinds = more, more_kinds
             anchors[count], kinds[count] = start, kind
             count += 1
     return count, anchors, kinds
@@ -136,16 +138,18 @@ def _token_kind(data, start, end, hi, any_digit, after):  # noqa: ANN001, ANN202
     if (after == ord("-") or after == ord(".")) and _has_run(data, end + 1, hi):
         kind = _TOKEN
     if DIGIT[data[start]]:
-        if size >= 10 or _num_digits(data, start, hi) >= _DIGITS:
+        # a single digit begins 1-212-555-0123 or 1 84 12 76 451 089 46
+        is_alone = size == 1 and not (DIGIT[byte(data, end + 1, start, hi)] and DIGIT[byte(data, end + 2, start, hi)])
+        if size >= 10 or (not is_alone and _num_digits(data, start, hi) >= _DIGITS):
             kind |= _NUMBER
-        if size <= 3 and after == ord(".") or size == 4 and after == ord(":"):
+        if (size <= 3 and after == ord(".")) or (size == 4 and after == ord(":")):
             kind |= _ADDRESS
     elif any_digit:
         if size >= _MIXED_LETTERS or (size == 4 and after == ord(" ")):
             kind |= _MIXED
     elif size == 2 and after == ord(" ") and end + 1 < hi and DIGIT[data[end + 1]]:
         kind |= _MIXED
-    return kind | _TOKEN if any_digit and size >= 16 else kind
+    return kind | _TOKEN | _LONG if any_digit and size >= 16 else kind
 
 
 @njit(cache=True, nogil=True)
@@ -155,7 +159,14 @@ def _sign_kind(data, at, lo, hi):  # noqa: ANN001, ANN202
     if letter == ord("-"):
         return _PEM if after == ord("-") and byte(data, at + 5, lo, hi) == ord("B") else 0
     if letter == ord("+") or letter == ord("("):
-        return _SIGN if (DIGIT[after] or after == ord("(")) and _num_digits(data, at + 1, hi) >= _DIGITS else 0
+        if not DIGIT[after] and not (after == ord("(") and letter == ord("+")):
+            return 0
+        return _SIGN if _num_digits(data, at + 1, hi) >= _DIGITS else 0
+    if after == ord("=") and byte(data, at + 2, lo, hi) == ord("="):
+        return 0
+    for k in range(at + 11, at + 17):  # any value of 16 characters covers these, whatever quotes or scheme precede it
+        if not VALUE[byte(data, k, lo, hi)]:
+            return 0
     return _ASSIGNED
 
 

@@ -168,6 +168,15 @@ def starts_with(data, i, hi, word):  # noqa: ANN001, ANN201
 
 
 @njit(cache=True, nogil=True)
+def among(values, value):  # noqa: ANN001, ANN201
+    """Whether an array has that value; np.any would make an array for it."""
+    for k in range(values.size):  # noqa: SIM110 (compiled)
+        if values[k] == value:
+            return True
+    return False
+
+
+@njit(cache=True, nogil=True)
 def run_end(data, i, hi, allowed):  # noqa: ANN001, ANN201
     """Where the bytes of a set end, from i on."""
     while i < hi and allowed[data[i]]:
