@@ -87,7 +87,7 @@ def token_end(data, i, lo, hi):  # noqa: ANN001, ANN201
 
 @njit(cache=True, nogil=True)
 def _has_prefix(data, i, hi, row):  # noqa: ANN001, ANN202
-    for k in range(_FORM[row, 0]):
+    for k in range(_FORM[row, 0]):  # noqa: SIM110
         if i + k >= hi or data[i + k] != _TEXT[row, k]:
             return False
     return True
@@ -95,7 +95,7 @@ def _has_prefix(data, i, hi, row):  # noqa: ANN001, ANN202
 
 @njit(cache=True, nogil=True)
 def _has_digit(data, start, end):  # noqa: ANN001, ANN202
-    for k in range(start, end):
+    for k in range(start, end):  # noqa: SIM110
         if DIGIT[data[k]]:
             return True
     return False
@@ -119,7 +119,7 @@ def _web_token_end(data, i, hi):  # noqa: ANN001, ANN202
 
 
 @njit(cache=True, nogil=True)
-def private_key_end(data, i, lo, hi):  # noqa: ANN001, ANN201
+def private_key_end(data, i, hi):  # noqa: ANN001, ANN201
     """Where the private key whose -----BEGIN stands at i ends, or -1 (RFC 7468; RFC 1421's headers too).
 
     Without its -----END it goes as far as lines of base64 do: half a key is still a secret.
@@ -127,18 +127,11 @@ def private_key_end(data, i, lo, hi):  # noqa: ANN001, ANN201
     if not starts_with(data, i, hi, _BEGIN):
         return -1
     at = run_end(data, i + _BEGIN.size, min(hi, i + 60), _CAPITALS)
-    if at - _PRIVATE.size < i or not starts_with(data, at - _PRIVATE.size, hi, _PRIVATE):
-        if not starts_with(data, at - _PRIVATE.size - 6, hi, _PRIVATE):  # PGP PRIVATE KEY BLOCK
-            return -1
-    if not starts_with(data, at, hi, _DASHES):
+    is_private = starts_with(data, at - _PRIVATE.size, hi, _PRIVATE)
+    is_private |= starts_with(data, at - _PRIVATE.size - 6, hi, _PRIVATE)  # PGP PRIVATE KEY BLOCK
+    if not is_private or not starts_with(data, at, hi, _DASHES):
         return -1
-    at = _line_start(data, at + _DASHES.size, hi)
-    for _ in range(_PEM_HEADERS):
-        line = run_end(data, at, min(hi, at + 100), _HEADER)
-        if line == at or run_end(data, at, line, _BASE64) - at >= _PEM_LINE:
-            break
-        at = _line_start(data, line, hi)
-    end = -1
+    at, end = _body_start(data, at + _DASHES.size, hi), -1
     while True:
         stop = run_end(data, at, hi, _BASE64)
         if stop - at >= _PEM_LINE:
@@ -151,6 +144,18 @@ def private_key_end(data, i, lo, hi):  # noqa: ANN001, ANN201
         if stop - at < _PEM_LINE:
             return end
         at = following
+
+
+@njit(cache=True, nogil=True)
+def _body_start(data, i, hi):  # noqa: ANN001, ANN202
+    """Behind at most eight header lines."""
+    i = _line_start(data, i, hi)
+    for _ in range(_PEM_HEADERS):
+        line = run_end(data, i, min(hi, i + 100), _HEADER)
+        if line == i or run_end(data, i, line, _BASE64) - i >= _PEM_LINE:
+            break
+        i = _line_start(data, line, hi)
+    return i
 
 
 @njit(cache=True, nogil=True)
@@ -217,7 +222,7 @@ def _is_secret_name(data, i, lo, hi):  # noqa: ANN001, ANN202
 
 @njit(cache=True, nogil=True)
 def _is_word(data, at, word):  # noqa: ANN001, ANN202
-    for k in range(word.size):
+    for k in range(word.size):  # noqa: SIM110
         if (data[at + k] | 0x20) != word[k]:
             return False
     return True

@@ -8,7 +8,18 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from pipelines.privacy_text import DIGIT, among, begins, byte, byte_set, ends, has_context, run_end, starts_with, word_table
+from pipelines.privacy_text import (
+    DIGIT,
+    among,
+    begins,
+    byte,
+    byte_set,
+    ends,
+    has_context,
+    run_end,
+    starts_with,
+    word_table,
+)
 
 _BASE58 = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"  # Bitcoin's alphabet: without 0, O, I and l
 _BECH32 = "qpzry9x8gf2tvdw0s3jn54khce6mua7l"  # BIP 173
@@ -194,7 +205,7 @@ def _sha_256(message, size, out):  # noqa: ANN001, ANN202
 
 
 @njit(cache=True, nogil=True)
-def _keccak_256_of_lower(data, i):  # noqa: ANN001, ANN202
+def _keccak_256_of_lower(data, i):  # noqa: ANN001, ANN202, C901
     """Keccak-256 of 40 hexadecimal digits in small letters: 25 lanes, of which the first four are the digest."""
     a = np.zeros((5, 5), np.uint64)
     for k in range(40):

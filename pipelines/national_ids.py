@@ -14,9 +14,21 @@ import numpy as np
 from numba import njit
 
 from pipelines.national_id_letters import lettered_end
-from pipelines.number_groups import DIGITS, END, NO_SEPARATOR, SEPARATOR, SHAPE, is_day, luhn, number, read_groups
-from pipelines.number_groups import MIXED, shape, weighted
-from pipelines.privacy_text import DIGIT, among, begins, byte, ends, has_context, word_table
+from pipelines.number_groups import (
+    DIGITS,
+    END,
+    MIXED,
+    NO_SEPARATOR,
+    SEPARATOR,
+    SHAPE,
+    is_day,
+    luhn,
+    number,
+    read_groups,
+    shape,
+    weighted,
+)
+from pipelines.privacy_text import DIGIT, among, begins, ends, has_context, word_table
 
 _WORDS = {
     "us": "ssn social itin tin taxpayer",
@@ -108,10 +120,10 @@ def _with_letter_end(data, at, hi, digits, form):  # noqa: ANN001, ANN202
 
 
 @njit(cache=True, nogil=True)
-def _judged(digits, total, form, separator):  # noqa: ANN001, ANN202
+def _judged(digits, total, form, separator):  # noqa: ANN001, ANN202, PLR0911
     """ALWAYS, NEVER, or the contexts of which the number needs one."""
     plain = separator == NO_SEPARATOR
-    tidy = separator == _HYPHEN or separator == _BLANK
+    tidy = separator == _HYPHEN or separator == _BLANK  # noqa: PLR1714
     if total == 9 and (form == _S9 or (form == _S324 and tidy) or (form == _S333 and tidy)):
         return _nine(digits, form)
     if total == 10 and form == _S64 and separator == _HYPHEN:
@@ -165,20 +177,24 @@ def _is_american(digits):  # noqa: ANN001, ANN202
 @njit(cache=True, nogil=True)
 def _nordic(digits, first):  # noqa: ANN001, ANN202
     """Sweden's YYMMDD-NNNN with its Luhn digit (SFS 1991:481); Denmark's DDMMYY-NNNN, which has none since 2007."""
-    one, two, three = number(digits, first, first + 2), number(digits, first + 2, first + 4), number(digits, first + 4, first + 6)
+    one, two, three = (
+        number(digits, first, first + 2),
+        number(digits, first + 2, first + 4),
+        number(digits, first + 4, first + 6),
+    )
     if luhn(digits, first, first + 10) and is_day(one, two, three - 60 if three > 60 else three):
         return ALWAYS
     return 2 << DK if first == 0 and is_day(three, two, one) else NEVER
 
 
 @njit(cache=True, nogil=True)
-def _eleven(digits, form, separator):  # noqa: ANN001, ANN202
+def _eleven(digits, form, separator):  # noqa: ANN001, ANN202, PLR0911
     """Brazil, Belgium, Norway, Poland, Germany and Turkey."""
     is_cpf, is_belgian = _is_cpf(digits), _is_belgian(digits)
     if form == _CPF:
         return ALWAYS if is_cpf and (separator == MIXED) else NEVER
     if form == _RIJK:
-        return ALWAYS if is_belgian and (separator == MIXED or separator == _DOT) else NEVER
+        return ALWAYS if is_belgian and (separator == MIXED or separator == _DOT) else NEVER  # noqa: PLR1714, SIM109
     if form == _IDNR:
         return 2 << DE if separator == _BLANK and _is_german(digits) else NEVER
     if form != _S11 and not (form == _S65 and separator == _BLANK):
@@ -227,7 +243,7 @@ def _is_german(digits):  # noqa: ANN001, ANN202
     for k in range(10):
         counts[digits[k]] += 1
         value = (product + digits[k]) % 10
-        product = (value if value else 10) * 2 % 11
+        product = (value if value else 10) * 2 % 11  # noqa: FURB110
     return digits[0] > 0 and (11 - product) % 10 == digits[10] and np.sum(counts > 1) == 1 and counts.max() <= 3
 
 

@@ -92,7 +92,7 @@ def ip_end(data, i, lo, hi, flags):  # noqa: ANN001, ANN201
     if end >= 0 and byte(data, end, lo, hi) == ord(".") and DIGIT[byte(data, end + 1, lo, hi)]:
         return -1
     if end < 0 and before != ord(":"):
-        end = _ipv6_end(data, i, lo, hi)
+        end = _ipv6_end(data, i, hi)
     if end < 0 or is_kind(character_at(data, end, hi)[0], WORD, flags) or _is_numbered(data, i, lo, flags):
         return -1
     return end
@@ -122,7 +122,7 @@ def _ipv4_end(data, i, lo, hi):  # noqa: ANN001, ANN202
 
 
 @njit(cache=True, nogil=True)
-def _ipv6_end(data, i, lo, hi):  # noqa: ANN001, ANN202
+def _ipv6_end(data, i, hi):  # noqa: ANN001, ANN202
     """The whole run of hexadecimal digits and colons, if it is an address of 2000::/3 that is in use (RFC 4291)."""
     groups, colons, elided, value, size = 0, 0, 0, np.int64(0), 0
     first, second = np.int64(0), np.int64(0)

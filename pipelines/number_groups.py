@@ -56,7 +56,7 @@ def read_groups(data, i, lo, hi, digits, groups):  # noqa: ANN001, ANN201
         after = byte(data, i, lo, hi)
         if not SEPARATORS[after] or not DIGIT[byte(data, i + 1, lo, hi)]:
             return count
-        separator = after if separator == NO_SEPARATOR or separator == after else MIXED
+        separator = after if separator == NO_SEPARATOR or separator == after else MIXED  # noqa: PLR1714, SIM109
         i += 1
     return count
 

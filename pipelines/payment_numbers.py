@@ -27,7 +27,15 @@ _ISSUERS = np.array([
     (500000, 509999, 12, 19, 1), (560000, 699999, 12, 19, 1),  # Maestro and others of debit
 ], np.int64)  # fmt: skip
 _CARD_SHAPES = np.array(
-    [shape(4, 4, 4, 4), shape(4, 6, 5), shape(4, 6, 4), shape(4, 4, 4, 4, 3), shape(6, 13), shape(4, 4, 5), shape(4, 4, 4)]
+    [
+        shape(4, 4, 4, 4),
+        shape(4, 6, 5),
+        shape(4, 6, 4),
+        shape(4, 4, 4, 4, 3),
+        shape(6, 13),
+        shape(4, 4, 5),
+        shape(4, 4, 4),
+    ]
 )
 _CARD_WORDS = word_table(
     "card* visa mastercard* amex cc ccn credit debit maestro discover diners unionpay jcb payment* "
@@ -102,5 +110,3 @@ def _appended(rest, letter):  # noqa: ANN001, ANN202
     if letter < 58:
         return (rest * 10 + letter - 48) % 97
     return (rest * 100 + (letter | 0x20) - 87) % 97
-
-

@@ -58,7 +58,7 @@ _OTHER_NUMBERS = word_table("isbn issn cve doi arxiv rfc pmid oclc lccn ean upc"
 
 
 @njit(cache=True, nogil=True)
-def phone_end(data, i, lo, hi, digits, groups):  # noqa: ANN001, ANN201
+def phone_end(data, i, lo, hi, digits, groups):  # noqa: ANN001, ANN201, C901
     """Where the phone number that begins at i ends, or -1; with an extension (x123, ext. 123) behind it."""
     international = data[i] == ord("+")
     if international or data[i] == ord("("):
@@ -77,7 +77,11 @@ def phone_end(data, i, lo, hi, digits, groups):  # noqa: ANN001, ANN201
             stop = end
             if not ends(data, stop, lo, hi):
                 continue
-        if not (_is_international(digits, groups, k) if international else _is_national(digits, groups, k, data[i] == ord("("))):
+        if not (
+            _is_international(digits, groups, k)
+            if international
+            else _is_national(digits, groups, k, data[i] == ord("("))
+        ):
             if international or not _may_be_local(digits, groups, k):
                 continue
             if named < 0:
@@ -93,7 +97,7 @@ def phone_end(data, i, lo, hi, digits, groups):  # noqa: ANN001, ANN201
 
 
 @njit(cache=True, nogil=True)
-def _read(data, i, lo, hi, digits, groups):  # noqa: ANN001, ANN202
+def _read(data, i, lo, hi, digits, groups):  # noqa: ANN001, ANN202, C901
     """Read groups of digits: single separators between them, a group in parentheses at will; (0) is left out."""
     count, total, form, separator = 0, 0, np.int64(0), 0
     while count < MAX_GROUPS:
@@ -121,7 +125,7 @@ def _read(data, i, lo, hi, digits, groups):  # noqa: ANN001, ANN202
         after = byte(data, i, lo, hi)
         if _SEPARATORS[after]:
             if not parenthesis:
-                separator = after if separator == 0 or separator == after else 1
+                separator = after if separator == 0 or separator == after else 1  # noqa: PLR1714
             i += 1
         elif not (parenthesis or after == ord("(")):
             return count
@@ -191,7 +195,7 @@ def _counts_up(digits, total):  # noqa: ANN001, ANN202
     """01 02 03 04 05: a row of numbers, not a number of anybody."""
     if total != 10:
         return False
-    for k in range(3, 10, 2):
+    for k in range(3, 10, 2):  # noqa: SIM110
         if digits[k - 1] * 10 + digits[k] != digits[k - 3] * 10 + digits[k - 2] + 1:
             return False
     return True
@@ -209,7 +213,6 @@ def _may_be_local(digits, groups, k):  # noqa: ANN001, ANN202
     if date or form == _YEARS:
         for first in (0, 4):
             century = digits[first] * 10 + digits[first + 1]
-            if century == 19 or century == 20:
+            if century == 19 or century == 20:  # noqa: PLR1714
                 return False
     return k == 0 or number(digits, groups[0, 1], total) > 0  # not 10 000 000
-

@@ -34,7 +34,8 @@ class PrivacyRecipe(Recipe):
         "and random strings assigned to names like api_key by <secret>",
     )
     mask_crypto: bool = Field(
-        default=True, description="replace Bitcoin, Litecoin, Dogecoin and Ethereum addresses by <crypto> (BIP 173, ERC-55)"
+        default=True,
+        description="replace Bitcoin, Litecoin, Dogecoin and Ethereum addresses by <crypto> (BIP 173, ERC-55)",
     )
     mask_iban: bool = Field(default=True, description="replace IBANs by <iban> (ISO 13616)")
     mask_credit_card: bool = Field(default=True, description="replace card numbers by <credit_card> (ISO/IEC 7812)")
@@ -44,7 +45,9 @@ class PrivacyRecipe(Recipe):
         "a strong check digit only behind a word that names them",
     )
     mask_ip: bool = Field(default=True, description="replace public IP addresses by <ip> (RFC 6890, RFC 4291)")
-    mask_phone: bool = Field(default=True, description="replace phone numbers by <phone> (ITU-T E.164 and national plans)")
+    mask_phone: bool = Field(
+        default=True, description="replace phone numbers by <phone> (ITU-T E.164 and national plans)"
+    )
 
 
 class Span(NamedTuple):

@@ -27,7 +27,9 @@ _EMAIL, _SECRET, _CRYPTO, _IBAN, _CARD, _ID, _IP, _PHONE = range(8)
 
 # what an anchor may be, and which of them each rule looks at
 _NUMBER, _TOKEN, _MIXED, _ADDRESS, _SIGN, _ASSIGNED, _PEM, _LONG = 1, 2, 4, 8, 16, 32, 64, 128
-_LOOKS_AT = np.array([0, _TOKEN | _ASSIGNED | _PEM, _LONG, _MIXED, _NUMBER, _NUMBER | _MIXED, _ADDRESS, _NUMBER | _SIGN])
+_LOOKS_AT = np.array(
+    [0, _TOKEN | _ASSIGNED | _PEM, _LONG, _MIXED, _NUMBER, _NUMBER | _MIXED, _ADDRESS, _NUMBER | _SIGN]
+)
 _MIXED_LETTERS = 8  # the shortest id of letters and digits has nine characters
 _DIGITS = 7  # the shortest number of anybody
 
@@ -79,12 +81,12 @@ def _taken(data, places, count, row, rule, start, end):  # noqa: ANN001, ANN202
 
 
 @njit(cache=True, nogil=True)
-def _place(data, i, kind, rule, lo, hi, digits, groups, flags):  # noqa: ANN001, ANN202
+def _place(data, i, kind, rule, lo, hi, digits, groups, flags):  # noqa: ANN001, ANN202, PLR0911
     """Start and end of what a rule takes at an anchor, or -1 as the end."""
     if rule == _SECRET:
         if kind & _ASSIGNED:
             return assigned_secret(data, i, lo, hi)
-        return i, private_key_end(data, i, lo, hi) if kind & _PEM else token_end(data, i, lo, hi)
+        return i, private_key_end(data, i, hi) if kind & _PEM else token_end(data, i, lo, hi)
     if rule == _CRYPTO:
         return i, crypto_end(data, i, lo, hi)
     if rule == _IBAN:
@@ -114,7 +116,7 @@ def _anchors(data, lo, hi, anchors, kinds):  # noqa: ANN001, ANN202
                 any_digit |= DIGIT[data[i]]
                 i += 1
             after = byte(data, i, lo, hi)
-            if not any_digit and (i - start != 2 or after != ord(" ")):  # a word, or a prefix like sk-
+            if not any_digit and (i - start != 2 or after != ord(" ")):  # a word, or a prefix like sk-  # noqa: SIM102
                 if (after != ord("-") and after != ord(".")) or i + 1 >= hi or not _RUN[data[i + 1]]:
                     continue
             kind = _token_kind(data, start, i, hi, any_digit, after)
@@ -188,7 +190,7 @@ def _has_run(data, i, hi):  # noqa: ANN001, ANN202
     """Whether ten bytes of a token stand at i."""
     if i + 10 > hi:
         return False
-    for k in range(10):
+    for k in range(10):  # noqa: SIM110
         if not _RUN[data[i + k]]:
             return False
     return True
@@ -201,7 +203,11 @@ def replaced(data, offsets, places, marks, mark_sizes):  # noqa: ANN001, ANN201
     size = data.size
     for p in range(num_places):
         size += mark_sizes[places[p, 1]] - (places[p, 3] - places[p, 2])
-    out, rows, characters = np.empty(size, np.uint8), np.empty(num_rows + 1, np.int64), np.empty((num_places, 2), np.int64)
+    out, rows, characters = (
+        np.empty(size, np.uint8),
+        np.empty(num_rows + 1, np.int64),
+        np.empty((num_places, 2), np.int64),
+    )
     to, at, p = 0, 0, 0
     for row in range(num_rows):
         rows[row] = to

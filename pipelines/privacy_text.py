@@ -161,7 +161,7 @@ def starts_with(data, i, hi, word):  # noqa: ANN001, ANN201
     """Whether these bytes stand at i."""
     if i + word.size > hi:
         return False
-    for k in range(word.size):
+    for k in range(word.size):  # noqa: SIM110
         if data[i + k] != word[k]:
             return False
     return True

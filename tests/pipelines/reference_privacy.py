@@ -18,11 +18,6 @@ _NOT_PUBLIC = [ipaddress.ip_network(n) for n in (
     "224.0.0.0/4", "240.0.0.0/4", "2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20",
 )]  # fmt: skip
 
-# where a number or code may begin and end
-BEGIN = r"(?<![A-Za-z0-9_])(?<![0-9][-.])(?<![^A-Za-z]\.)(?<!^\.)(?<!::)"
-END = r"(?![A-Za-z0-9_])(?![-.][0-9])"
-_IBAN = re.compile(BEGIN + r"[A-Za-z]{2}[0-9]{2}(?:[A-Za-z0-9]{11,29}|(?: [A-Za-z0-9]{4})+(?: [A-Za-z0-9]{1,3})?)")
-
 
 def emails(text: str) -> list[tuple[int, int]]:
     """Start and end of every address. After one ends inside a word, the next may begin there."""
@@ -34,11 +29,8 @@ def emails(text: str) -> list[tuple[int, int]]:
 
 
 def ips(text: str) -> list[tuple[int, int]]:
-    found = []
-    for match in [*_IPV4.finditer(text), *_IPV6.finditer(text)]:
-        if is_public(match[0]) and not _NUMBERED.search(text, max(0, match.start() - 16), match.start()):
-            found.append(match.span())
-    return sorted(found)
+    found = [m for m in [*_IPV4.finditer(text), *_IPV6.finditer(text)] if is_public(m[0])]
+    return sorted(m.span() for m in found if not _NUMBERED.search(text, max(0, m.start() - 16), m.start()))
 
 
 def is_public(candidate: str) -> bool:

@@ -58,7 +58,12 @@ def test_of_sixteen_digits_of_an_issuer_those_with_the_right_last_one_are_a_card
 
 
 @some
-@given(st.sampled_from(sorted(LENGTHS)), st.text("0123456789ABCXYZ", min_size=30, max_size=30), st.booleans(), st.integers(-1, 1))
+@given(
+    st.sampled_from(sorted(LENGTHS)),
+    st.text("0123456789ABCXYZ", min_size=30, max_size=30),
+    st.booleans(),
+    st.integers(-1, 1),
+)
 def test_of_strings_of_a_country_those_that_are_one_modulo_97_are_an_iban(country, rest, spaced, change):
     body = rest[: LENGTHS[country] - 4]
     check = 98 - int("".join(str(int(c, 36)) for c in f"{body}{country}00")) % 97
