@@ -66,12 +66,12 @@ def source_add(
 
     the_spec = load_spec(spec)
     key = checked_partition(name if "/" in name else f"{name}/1")
+    place = _place(path, reader)
     if licence and spdx(licence) == UNSTATED != licence:
         raise SpecError(
             f"--license {licence!r} names no licence. Give an SPDX expression, for example CC-BY-4.0 or "
             "'MIT OR Apache-2.0'; for one that SPDX does not list LicenseRef-NAME; left out: as the data state it."
         )
-    place = _place(path, reader)
     found = _sniffed(place, reader)
     given = {"text_field": text_field, "id_field": id_field, "url_field": url_field, "license": licence}
     said = {**found.fields, **{k: v for k, v in given.items() if v}}
@@ -112,8 +112,10 @@ def source_add(
             }
         )
     elif is_written:
-        done = f"{the_spec.path.name}: source {key} ({found.reader}) in corpus {corpus}. Next: stemma run {runs[0]}"
-        console.print(done, markup=False)
+        console.print(
+            f"{the_spec.path.name}: source {key} ({found.reader}) in corpus {corpus}. Next: stemma run {runs[0]}",
+            markup=False,
+        )
     else:
         console.print(f"{the_spec.path.name}: nothing was written.", markup=False)
 
@@ -217,7 +219,7 @@ def _sample(recipe: IngestRecipe, place: Path | str) -> list[Record]:
     """The first three documents, so that a wrong field name shows before anything is written.
 
     Raises:
-        SpecError: if none of the first hundred records has a text, or a column is not there.
+        SpecError: if none of the first hundred records has a text.
     """
     from pipelines.sources import listing, source_records
 
@@ -227,7 +229,10 @@ def _sample(recipe: IngestRecipe, place: Path | str) -> list[Record]:
         raise SpecError(str(error)) from None
     # file by file: what comes later may be far away
     each = (record for entry in found.files for record in source_records(recipe, found._replace(files=[entry])))
-    first = list(islice(each, LOOKED_AT))
+    try:
+        first = list(islice(each, LOOKED_AT))
+    except ValueError as error:
+        raise SpecError(f"{error} (--text-field, --id-field)") from None
     sound = [record for record in first if not record.problem and record.text.strip()]
     if not sound:
         problem = next((record.problem for record in first if record.problem), "there is no record")

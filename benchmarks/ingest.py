@@ -26,10 +26,10 @@ from benchmarks.peer import Peer, python_with
 from benchmarks.report import report, versions
 from pipelines.distributions import documentation, listed_documents
 from pipelines.documents import doc_id
+from pipelines.ingest import INGEST_VERSION, ingest
 from pipelines.provenance.manifest import Key, file_entry
 from pipelines.provenance.memo import build
 from pipelines.provenance.store import Store
-from pipelines.ingest import INGEST_VERSION, ingest
 from pipelines.sources import IngestRecipe, listing, source_records
 
 PEER = ("datatrove[io]==0.10.1", "orjson")
@@ -43,7 +43,8 @@ def written(folder: Path, num_bytes: int) -> tuple[int, int]:
     for name in TEXTS_OF:
         found = metadata.distribution(name)
         root, files = listed_documents(found)
-        texts += [r.text for r in documentation(found, root, [f.path for f in files], 150) if not r.problem]
+        records = documentation(found, root, [f.path for f in files], 150, "")
+        texts += [record.text for record in records if not record.problem]
     rows, size = [], 0
     while size < num_bytes:
         number = len(rows)
@@ -69,7 +70,7 @@ def taken_in(folder: Path, name: str) -> tuple[float, int]:
     started = time.process_time()
     made = build(
         Store(home), Key("raw_documents", "bench/1"), INGEST_VERSION, said, [],
-        lambda draft: ingest(said, draft, path=folder / name),
+        lambda draft: ingest(said, draft, path=folder / name, workers=1),
     ).artifact  # fmt: skip
     return time.process_time() - started, made.counts["kept"]
 

@@ -130,9 +130,10 @@ def stated_licence(found: metadata.Distribution, root: Path, files: list[str]) -
     return read.pop() if len(read) == 1 else UNSTATED
 
 
-def documentation(found: metadata.Distribution, root: Path, files: list[str], min_chars: int) -> Iterator[Record]:
-    """The records of one distribution, file by file; docstrings shorter than ``min_chars`` are no records."""
-    licence = stated_licence(found, root, files)
+def documentation(
+    found: metadata.Distribution, root: Path, files: Sequence[str], min_chars: int, licence: str
+) -> Iterator[Record]:
+    """The records of some files of a distribution; docstrings shorter than ``min_chars`` are no records."""
     base = f"pkg:pypi/{normalised(found.metadata['Name'])}@{found.version}#"
     for path in files:
         stable = re.sub(r"^[^/]+\.(dist|egg)-info/", "dist-info/", path)  # the folder's name holds the version
@@ -215,9 +216,10 @@ def measured_distributions(min_chars: int = 150, names: Sequence[str] = ()) -> l
             continue
         root, entries = listed_documents(found)
         paths = [e.path for e in entries]
-        records = [r for r in documentation(found, root, paths, min_chars) if not r.problem]
+        licence = stated_licence(found, root, paths)
+        records = [r for r in documentation(found, root, paths, min_chars, licence) if not r.problem]
         rows.append({
-            "name": name, "version": version, "licence": stated_licence(found, root, paths), "files": len(paths),
+            "name": name, "version": version, "licence": licence, "files": len(paths),
             "docs": len(records), "bytes": sum(len(r.text.encode("utf-8", "replace")) for r in records),
         })  # fmt: skip
     return rows

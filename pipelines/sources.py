@@ -1,4 +1,4 @@
-"""Sources: where text comes from, and the stage that takes it in.
+"""Sources: where text comes from, and how it is read piece by piece.
 
 A source is NAME/SNAPSHOT, for example ``pypi-docs.networkx/3.6.1`` or ``wiki/2026-11``. Documents keep their ids
 from one snapshot to the next; the origin digest says whether the files behind a snapshot are still the same.
@@ -18,13 +18,14 @@ from pipelines import distributions
 from pipelines.documents import Record
 from pipelines.licences import spdx
 from pipelines.provenance.manifest import FileEntry, file_entry
-from pipelines.provenance.recipe import Recipe, canonical_json, digest
+from pipelines.provenance.recipe import canonical_json, digest
 from pipelines.readers import files, parquet
 from pipelines.readers.fields import Fields
+from pipelines.readers.html import HtmlRecipe
 from pipelines.readers.remote import Remote, is_url
 
 
-class IngestRecipe(Recipe):
+class IngestRecipe(HtmlRecipe):
     """How one source is read."""
 
     reader: Literal[
@@ -76,12 +77,13 @@ class Listing(NamedTuple):
     files: list[FileEntry]
     ignored: list[str]
     distribution: metadata.Distribution | None = None
+    licence: str = ""  # of the whole distribution
     remote: Remote | None = None
 
     def only(self, units: Sequence[Unit]) -> Listing:
         """The files of some units alone: what a worker is sent."""
         names = {unit.file for unit in units}
-        return self._replace(files=[f for f in self.files if f.path in names or "" in names], ignored=[])
+        return self._replace(files=[f for f in self.files if f.path in names], ignored=[])
 
     @property
     def origin(self) -> str:
@@ -95,10 +97,7 @@ class Listing(NamedTuple):
 
 
 class Unit(NamedTuple):
-    """A piece of work: a file, a row group of a Parquet file, or a stripe of an Arrow file.
-
-    An empty file stands for a whole distribution.
-    """
+    """A piece of a source that can be read by itself: a file, a row group of Parquet, a stripe of an Arrow file."""
 
     file: str
     part: int = -1  # -1: all of the file
@@ -136,7 +135,8 @@ def listing(recipe: IngestRecipe, path: Path | str | None, *, is_hashed: bool = 
     if recipe.reader == "installed-docs":
         found = distributions.distribution(recipe.source, recipe.snapshot)
         root, entries = distributions.listed_documents(found)
-        return Listing(root, entries, [], found)
+        licence = distributions.stated_licence(found, root, [entry.path for entry in entries])
+        return Listing(root, entries, [], found, licence)
     if path is None:
         raise ValueError(f"source {name}: reader {recipe.reader!r} needs a path.")
     root, names, ignored = Path(), list[str](), list[str]()
@@ -185,7 +185,7 @@ def units(recipe: IngestRecipe, found: Listing) -> list[Unit]:
         ValueError: if a column that the recipe names does not exist.
     """
     if found.distribution is not None:
-        return [Unit("", num_bytes=sum(entry.bytes for entry in found.files))]
+        return [Unit(entry.path, -1, entry.bytes) for entry in found.files]
     return [unit for entry in found.files for unit in _file_units(recipe, found, entry)]
 
 
@@ -217,8 +217,9 @@ def unit_records(recipe: IngestRecipe, found: Listing, unit: Unit) -> Iterator[R
         ValueError: if a column that the recipe names does not exist, or a file can no longer be fetched.
     """
     if found.distribution is not None:
-        paths = [entry.path for entry in found.files]
-        records = distributions.documentation(found.distribution, found.root, paths, recipe.min_docstring_chars)
+        records = distributions.documentation(
+            found.distribution, found.root, [unit.file], recipe.min_docstring_chars, found.licence
+        )
     else:
         records = _read(recipe, found.local(unit.file), unit)
     stated = spdx(recipe.license) if recipe.license else ""

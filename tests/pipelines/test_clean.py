@@ -126,7 +126,7 @@ def test_each_family_drops_with_its_own_reason_and_value(tmp_path):
     assert table["value"].to_pylist()[1] == pytest.approx(4 / 9)
     assert reasons[2] == "curly_bracket"
     assert reasons[3] in {"few_sentences", "unpunctuated_lines"}
-    assert reasons[4] in {"short_lines", "top_3_gram", "top_2_gram", "top_4_gram"}
+    assert reasons[4] == "duplicate_line_chars"
 
 
 def test_cut_lines_lead_back_to_the_text_before(tmp_path):

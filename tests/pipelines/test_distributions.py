@@ -67,7 +67,8 @@ def site(tmp_path, monkeypatch):
 def read(min_chars=150):
     found = d.distribution("pypi-docs.demo-pkg", "1.0")
     root, entries = d.listed_documents(found)
-    return [e.path for e in entries], list(d.documentation(found, root, [e.path for e in entries], min_chars))
+    paths = [e.path for e in entries]
+    return paths, list(d.documentation(found, root, paths, min_chars, d.stated_licence(found, root, paths)))
 
 
 def test_only_files_that_a_wheel_brings_and_that_hold_prose_are_read(site):

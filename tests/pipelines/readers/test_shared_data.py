@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.ingest import INGEST_VERSION, ingest
 from pipelines.provenance.fates import check_conservation
 from pipelines.provenance.manifest import Key
 from pipelines.provenance.memo import build
 from pipelines.provenance.store import Store
 from pipelines.readers import crawl
-from pipelines.ingest import INGEST_VERSION, ingest
 from pipelines.sources import IngestRecipe, listing, source_records
 
 DATA = Path(os.environ.get("STEMMA_SHARED_DATA", Path(__file__).resolve().parents[4] / "shared/data"))

@@ -42,11 +42,14 @@ def test_units_stand_in_the_order_of_the_records(tmp_path, reader, expected):
     assert all(unit.num_bytes > 0 for unit in cut)
 
 
-def test_a_distribution_is_one_unit():
+def test_the_files_of_a_distribution_are_units_with_its_licence():
     said = IngestRecipe(reader="installed-docs", source="pypi-docs.blake3", snapshot=_version("blake3"))
     found = listing(said, None)
-    assert units(said, found) == [Unit("", -1, sum(file.bytes for file in found.files))]
-    assert all(record.licence for record in unit_records(said, found, units(said, found)[0]))
+    cut = units(said, found)
+    assert cut == [Unit(file.path, -1, file.bytes) for file in found.files]
+    apart = [record for unit in cut for record in unit_records(said, found.only([unit]), unit)]
+    assert apart == list(source_records(said, found))
+    assert {record.licence for record in apart} == {found.licence}
 
 
 def _version(name):
