@@ -73,7 +73,7 @@ def edited(texts: pa.LargeStringArray, recipe: C4Recipe, sentence_counts: Senten
     switches = (recipe.c4_citations, recipe.c4_terminal_punctuation, recipe.c4_javascript, recipe.c4_policy)
     bounds = (recipe.max_c4_word_chars, recipe.min_c4_line_words)
     out, ends, cuts, lines, line_ends, first_line, counted = c4_kernel.edited(
-        *text_buffers(texts), flags(), c4_kernel.classes(True), c4_kernel.classes(False), *bounds, *switches
+        *text_buffers(texts), flags(), c4_kernel.classes(), *bounds, *switches
     )
     sentences = np.zeros(len(line_ends) + 1, np.int64)
     np.cumsum((sentence_counts or regex_sentence_counts)(edited_column(lines, line_ends)), out=sentences[1:])

@@ -29,8 +29,7 @@ LONG_WORD, UNTERMINATED, FEW_WORDS, JAVASCRIPT, POLICY, CITATION = range(4, 10)
 _SPACE, _BREAK, _ANCHOR, _WIDE = np.uint8(1), np.uint8(2), np.uint8(4), np.uint8(8)
 _HAS_LOREM, _HAS_JAVASCRIPT, _HAS_POLICY, _HAS_CURLY, _HAS_BRACKET = 1, 2, 4, 8, 16
 # each phrase is looked for at its rarest letter: that one, what stands before it, what stands behind it
-_BRACKETS = b"{["
-_ANCHORS = b"jJvVfFpPkK" + _BRACKETS
+_ANCHORS = b"jJvVfFpPkK{["
 
 
 def _bytes(text: str) -> NDArray[np.uint8]:
@@ -45,19 +44,19 @@ _EDIT, _NEEDED = _bytes("edit]"), _bytes("citation needed]")
 
 
 @functools.cache
-def classes(phrases: bool) -> NDArray[np.uint8]:
+def classes() -> NDArray[np.uint8]:
     """By byte: what the walk has to look at."""
     table = np.zeros(256, np.uint8)
     table[[0x09, 0x1F, 0x20]] = _SPACE
     table[[0x0A, 0x0B, 0x0C, 0x0D, 0x1C, 0x1D, 0x1E]] = _SPACE | _BREAK
-    table[list(_ANCHORS if phrases else _BRACKETS)] = _ANCHOR
+    table[list(_ANCHORS)] = _ANCHOR
     table[0x80:] = _WIDE
     table.flags.writeable = False
     return table
 
 
 @njit(cache=True, nogil=True)
-def edited(data, offsets, table, kinds, plain, max_chars, min_words, citations, terminal, javascript, policy):
+def edited(data, offsets, table, kinds, max_chars, min_words, citations, terminal, javascript, policy):
     """Edited bytes and where each text ends; cuts [n, 4]; kept lines, where each ends, the first of each document;
     counts [3, docs]: lines with lorem ipsum, with a curly bracket, and the latter before any of the former.
     """
@@ -77,9 +76,8 @@ def edited(data, offsets, table, kinds, plain, max_chars, min_words, citations, 
             labels = np.zeros(2 * (end - start), np.uint8)
         else:
             labels[: end - start] = KEPT
-        has_phrases = _may_have_phrases(data, start, end)
         num_lines, line_bytes = _walk(
-            data, start, end, table, kinds if has_phrases else plain, max_chars, min_words, citations, terminal, javascript, policy,
+            data, start, end, table, kinds, max_chars, min_words, citations, terminal, javascript, policy,
             labels, lines, line_bytes, line_ends, num_lines, counted, doc,
         )  # fmt: skip
         strip(data, start, end, labels, table)
@@ -88,20 +86,6 @@ def edited(data, offsets, table, kinds, plain, max_chars, min_words, citations, 
         ends[doc] = filled
     first_line[num_docs] = num_lines
     return out[:filled], ends, cuts[:num_cuts], lines[:line_bytes], line_ends[:num_lines], first_line, counted
-
-
-@inner
-def _may_have_phrases(data, start, end):
-    """Whether three letters in a row are those of a phrase; nearly all documents have none, and are read faster."""
-    found = False
-    for at in range(start, end - 2):
-        one, two, three = data[at] | 0x20, data[at + 1] | 0x20, data[at + 2] | 0x20
-        found |= (one == 0x6A) & (two == 0x61) & (three == 0x76)  # jav
-        found |= (one == 0x69) & (two == 0x70) & (three == 0x73)  # ips
-        found |= (one == 0x76) & (two == 0x61) & (three == 0x63)  # vac
-        found |= (one == 0x66) & (two == 0x20) & (three == 0x75)  # f u
-        found |= (one == 0x63) & (two == 0x6F) & (three == 0x6F)  # coo
-    return found
 
 
 @inner

@@ -8,8 +8,8 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from pipelines.filters.characters import TERMINAL, first_visible, flags_at, inner, next_byte
-from pipelines.filters.repetition_kernel import hashed, is_new, num_line_feeds
+from pipelines.filters.characters import TERMINAL, first_visible, flags_at, inner, next_byte, num_chars, num_word_chars
+from pipelines.filters.repetition_kernel import hash_of, is_new, num_line_feeds
 
 
 @njit(cache=True, nogil=True)
@@ -39,14 +39,15 @@ def _fill(data, offsets, table, short_chars, keys, stamps, out):
             line = at
             at = next_byte(data, at, end, 0x0A)
             out[doc, 5] += at < end
-            key, chars = hashed(data, line, at)
-            out[doc, 4] += chars
             if first_visible(data, line, at, table) < at:
                 out[doc, 0] += 1
                 out[doc, 1] += _is_terminal(data, line, at, table)
-                out[doc, 2] += chars <= short_chars
-                out[doc, 3] += 0 if is_new(key, keys, stamps, doc + 1) else chars
+                if at - line <= 4 * short_chars:  # no character has more bytes
+                    out[doc, 2] += num_word_chars(data, line, at) <= short_chars
+                if not is_new(hash_of(data, line, at), keys, stamps, doc + 1):
+                    out[doc, 3] += num_chars(data, line, at)
             at += 1
+        out[doc, 4] = num_chars(data, offsets[doc], end) - out[doc, 5]
 
 
 @inner

@@ -99,12 +99,6 @@ def _word(data, start, end):
 
 
 @inner
-def hashed(data, start, end):
-    """A hash of the bytes, and the number of characters."""
-    return hash_of(data, start, end), num_chars(data, start, end)
-
-
-@inner
 def hash_of(data, start, end):
     """A hash of the bytes."""
     state = np.uint64(end - start) * _BASE
@@ -137,11 +131,10 @@ def _lines(data, start, end, keys, stamps, stamp, row):
     while True:
         line = at
         at = next_byte(data, at, end, 0x0A)
-        key, chars = hashed(data, line, at)
         row[4] += 1
-        if not is_new(key, keys, stamps, stamp):
+        if not is_new(hash_of(data, line, at), keys, stamps, stamp):
             row[5] += 1
-            row[6] += chars
+            row[6] += num_chars(data, line, at)
         if at == end:
             return stamp
         while at < end and data[at] == 0x0A:
@@ -160,11 +153,10 @@ def _paragraphs(data, start, end, keys, stamps, stamp, table, row):
         at = next_byte(data, at, end, 0x0A)
         while at < end and data[at + 1] != 0x0A:  # what is stripped ends in no line feed
             at = next_byte(data, at + 1, end, 0x0A)
-        key, chars = hashed(data, paragraph, at)
         row[1] += 1
-        if not is_new(key, keys, stamps, stamp):
+        if not is_new(hash_of(data, paragraph, at), keys, stamps, stamp):
             row[2] += 1
-            row[3] += chars
+            row[3] += num_chars(data, paragraph, at)
         if at == end:
             return stamp
         while at < end and data[at] == 0x0A:
