@@ -1,7 +1,8 @@
 r"""regex-1: the word rule that needs no tokenizer: runs of ``\w`` and single other visible characters.
 
-So "x.shape" is three words, one of them a symbol. On 7,166 technical documents a rule of this kind takes 96 % of
-the decisions that spaCy's English tokenizer takes, against 62 % for white space alone.
+So "x.shape" is three words, one of them a symbol. On 2,212 documents (docstrings, speeches, books, planted ones, 194
+languages) it keeps or drops as spaCy's English words do in 92 % by the Gopher quality rules, 98 % by repetition, 99.8 %
+by C4 (with this file's sentences) and 100 % by FineWeb's own.
 
 This module compiles kernels: import it inside functions, never where the graph is defined.
 """
