@@ -79,6 +79,34 @@ def test_sources_stand_by_what_was_read_of_them_and_the_rest_is_summed_up(card):
     assert [row[0] for row in table(card(ROW, max_sources=1), "Data by licence")] == ["MIT", "Apache-2.0"]
 
 
+def other_sources(trained, name, **columns):
+    """The card of a model whose mixture says other things about its two sources."""
+    store, plan, model = trained
+    sources = model.input("mixture").table("sources.arrow")
+    for column, values in columns.items():
+        sources = sources.set_column(sources.schema.get_field_index(column), column, [values])
+
+    def mixture(draft):
+        draft.write_json("plan.json", plan.model_dump(mode="json"))
+        draft.write("sources.arrow", sources)
+
+    mixed = sealed(store, "mixture", name, mixture, [model.input("mixture").input("token_shards")])
+    return carded(store, sealed(store, "pretrained_model", name, lambda d: None, [mixed]))
+
+
+def test_the_source_and_the_licence_that_were_read_most_stand_first(trained):
+    text = other_sources(trained, "turned", slots=[3, 21])
+    assert [row[0] for row in table(text, "Data by source")] == ["docs.b/1", "docs.a/1"]
+    assert [row[0] for row in table(text, "Data by licence")] == ["Apache-2.0", "MIT"]
+    even = other_sources(trained, "even", slots=[12, 12])
+    assert [row[0] for row in table(even, "Data by source")] == ["docs.a/1", "docs.b/1"]
+
+
+def test_sources_of_one_licence_are_summed(trained):
+    [row] = table(other_sources(trained, "one", licence=["MIT", "MIT"]), "Data by licence")
+    assert row == ["MIT", "2", "13", "262", "192", "100.0%"]
+
+
 def test_what_became_of_documents_adds_up(card):
     [row] = table(card(ROW), "What became of the documents")
     seen, *fates = (int(cell) for cell in row[1:])
@@ -165,18 +193,8 @@ def test_a_name_cannot_leave_its_cell_nor_become_markup(card):
     assert len([line for line in section(text, "Limits").splitlines() if line.startswith("|")]) == 0
 
 
-def test_a_licence_cannot_leave_its_cell(trained, tmp_path):
-    store, plan, model = trained
-    sources = model.input("mixture").table("sources.arrow")
-    at = sources.schema.get_field_index("licence")
-    sources = sources.set_column(at, "licence", [[SLY, "MIT"]])
-
-    def mixture(draft):
-        draft.write_json("plan.json", plan.model_dump(mode="json"))
-        draft.write("sources.arrow", sources)
-
-    mixed = sealed(store, "mixture", "sly", mixture, [model.input("mixture").input("token_shards")])
-    text = carded(store, sealed(store, "pretrained_model", "sly", lambda d: None, [mixed]))
+def test_a_licence_cannot_leave_its_cell(trained):
+    text = other_sources(trained, "sly", licence=[SLY, "MIT"])
     assert {len(row) for row in table(text, "Data by source")} == {7}
     assert {len(row) for row in table(text, "Data by licence")} == {6}
     assert "<img" not in text

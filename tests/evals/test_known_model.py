@@ -81,6 +81,16 @@ def test_a_long_context_loses_its_beginning_and_not_its_end(echoing):
     assert loglik(echoing, (long, " w9")) == [(other(1), False)]
 
 
+@pytest.mark.parametrize("count", [1, 2, 15, 16])
+def test_all_of_the_context_that_fits_is_read(echoing, count):
+    """Sixteen tokens are read: the last target is none of them."""
+    [window] = echoing._windows(list(range(40)), list(range(50, 50 + count)))
+    assert len(window.inputs) == CONTEXT
+    assert window.context == tuple(range(40 - (CONTEXT + 1 - count), 40))
+    [short] = echoing._windows([7], [50])
+    assert (short.context, short.targets, short.inputs) == ((7,), (50,), (7,))
+
+
 @pytest.mark.parametrize("count", [1, 14, 15, 16, 17, 18, 33, 50])
 def test_a_continuation_of_any_length_is_scored_whole(echoing, ignorant, count):
     """Up to the context, one beyond it, and several windows: every word once, each after the word before it."""
@@ -173,7 +183,8 @@ def test_the_echo_repeats_itself_as_often_as_it_may(echoing):
         (["w9 w9 w9"], ""),
         ([" w9"], "w9"),
         (" w9", "w9"),  # one string is a list of one
-        (["9 w9", " w9"], "w"),  # the one that stands first, not the first of the list
+        (["9 w9", " w9"], "w"),
+        ([" w9", "9 w9"], "w"),  # the one that stands first in the text, not the first of the list
         (["nowhere"], "w9 w9 w9 w9 w9"),
         ([""], "w9 w9 w9 w9 w9"),  # an empty string stands everywhere and means nothing
         ([], "w9 w9 w9 w9 w9"),

@@ -213,3 +213,9 @@ def test_without_held_out_text_there_is_no_score():
     assert baselines({"a": Stream([1, 2])}, [], 4, 0, 10) == {
         "unigram_bpb": None, "bigram_bpb": None, "trigram_bpb": None
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("stream", [[1, 2, 3], [1, 1, 1, 1, 1], []], ids=["all once", "never once", "none"])
+def test_too_few_counts_for_an_estimate_discount_half_an_occurrence(stream):
+    """A discount of 1 would take everything from what was seen once, one of 0 leave nothing for what was not."""
+    assert NGrams([np.array(stream, np.int64)], 4, 1).counts[2].discount == 0.5
