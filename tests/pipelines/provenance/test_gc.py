@@ -163,18 +163,6 @@ def test_what_only_a_superseded_generation_leads_to_goes_with_everything_behind_
     assert verify_store(any_store).problems == []
 
 
-def test_one_kept_artifact_that_is_collected_from_a_list_of_the_day_before_stays(any_store):
-    """The list was shown to a person, who says yes a day later; what became an input meanwhile is no garbage."""
-    workshop = Workshop(any_store)
-    old = workshop.raw("a/1", "old").artifact
-    workshop.raw("a/1", "new")
-    garbage = find_garbage(any_store)
-    workshop.loud(old)
-    assert collect(any_store, garbage) == 0
-    assert any_store.open("loud", "a/1").input("raw") == old
-    assert old.local("words.arrow").exists()
-
-
 def test_the_ledger_tells_what_was_collected(any_store):
     workshop = Workshop(any_store)
     old = workshop.raw("a/1", "old").artifact
