@@ -1,23 +1,21 @@
 """How spaCy's English tokenizer splits a piece between white space, as a kernel over Arrow's bytes.
 
 Affixes come off the piece from both sides until a special case, nothing, or a piece without affixes is left, which
-infixes then cut. What the kernel is not sure of it leaves to spaCy (a *deferred* piece): pieces that may be URLs and
-have an infix, words in which a special case may be recognised afterwards, code points from U+20000 on, and pieces of
-over ``MAX_CHARS`` characters. On English prose that is one piece in a thousand.
+infixes then cut. What the kernel is not sure of it leaves to the expressions themselves (a *deferred* piece): pieces that
+may be URLs and have an infix and code points from U+20000 on.
 
 This module compiles kernels: import it inside functions, never where the graph is defined.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
 MAX_CODE = 0x20000  # the classes are known below it: no punctuation and no symbol lies above
-MAX_CHARS = 1024
 
 # classes of characters; one character may be in many
 SPACE = 1  # str.isspace()
@@ -34,6 +32,11 @@ HOST = 2048  # what stands before a full stop in the name of a host
 LOWER = 4096  # what top-level domains are made of
 PUNCT = 8192  # Unicode's categories P*
 TERMINATOR = 16384  # ends a sentence
+INFIX = 32768  # may be an infix, or begin one
+
+# For functions that make no arrays: without counting references to those that they are passed, which takes three
+# quarters of the time of functions as short as these.
+SHORT: dict[str, Any] = {"cache": True, "nogil": True, "_nrt": False}
 
 _DOT, _COMMA, _PLUS, _MINUS, _DEGREE, _ELLIPSIS, _DOLLAR = 0x2E, 0x2C, 0x2B, 0x2D, 0xB0, 0x2026, 0x24
 _EN_DASH, _EM_DASH, _TILDE, _QUOTE, _RIGHT_QUOTE = 0x2013, 0x2014, 0x7E, 0x27, 0x2019
@@ -46,20 +49,17 @@ class Tables(NamedTuple):
 
     classes: NDArray[np.uint16]  # [MAX_CODE]
     units: NDArray[np.int32]  # [units, longest]: code points of what comes off after a digit (km, %, US$), 0 beyond
+    case_filter: NDArray[np.bool_]  # [65536], by size, first and last byte: a special case may be so
     case_slots: NDArray[np.int32]  # open addressing: special case by hash of its bytes, -1 for a free slot
     case_bytes: NDArray[np.uint8]
     case_offsets: NDArray[np.int64]  # [cases + 1], in case_bytes
-    case_tokens: NDArray[np.int64]  # byte lengths of the words that a special case is split into
-    case_token_offsets: NDArray[np.int64]  # [cases + 1], in case_tokens
-    case_lengths: NDArray[np.uint64]  # [256]: bit n: a special case of n bytes begins with this byte
-    first_pairs: NDArray[np.uint64]  # sorted: first two words of each special case that is recognised afterwards
-    parts: NDArray[np.uint64]  # sorted hashes of all words of them
-    pair_bytes: NDArray[np.bool_]  # [256, 256]: first bytes of two successive words in ``first_pairs``
+    case_words: NDArray[np.int64]  # byte lengths of the words that a special case is split into
+    case_word_offsets: NDArray[np.int64]  # [cases + 1], in case_words
     is_known: bool  # the installed expressions are those that this kernel was written for
 
 
-@njit(cache=True, nogil=True)
-def bytes_hash(data, start, end):  # noqa: ANN001, ANN201
+@njit(**SHORT)
+def bytes_hash(data, start, end):
     """FNV-1a of a span of bytes, its last step mixed."""
     state = _FNV_OFFSET
     for at in range(start, end):
@@ -67,21 +67,14 @@ def bytes_hash(data, start, end):  # noqa: ANN001, ANN201
     return state ^ (state >> np.uint64(32))
 
 
-@njit(cache=True, nogil=True)
-def pair_hash(data, start, end, next_start, next_end):  # noqa: ANN001, ANN201
-    """Of two successive words."""
-    return bytes_hash(data, start, end) * _PAIR ^ bytes_hash(data, next_start, next_end)
-
-
-@njit(cache=True, nogil=True)
-def is_in(values, value):  # noqa: ANN001, ANN201
-    """Whether a sorted array holds a value."""
-    at = np.searchsorted(values, value)
-    return at < values.size and values[at] == value
+@njit(cache=True, nogil=True, inline="always")
+def filter_slot(first, last, size):
+    """Where ``case_filter`` tells of a special case of so many bytes between these two."""
+    return (np.int64(first) | np.int64(last) << 8) ^ (size * 0x1357 & 0xFFFF)
 
 
 @njit(cache=True, nogil=True, inline="always")
-def decoded(data, at):  # noqa: ANN001, ANN201
+def decoded(data, at):
     """The code point at a byte of valid UTF-8, and where the next one begins."""
     code = np.int64(data[at])
     if code < 0x80:
@@ -93,11 +86,11 @@ def decoded(data, at):  # noqa: ANN001, ANN201
     return code, at + size
 
 
-@njit(cache=True, nogil=True)
-def special_case(data, start, end, t):  # noqa: ANN001, ANN201
+@njit(**SHORT)
+def special_case(data, start, end, t):
     """Number of the special case that these bytes are, or -1."""
     size = end - start
-    if size > 63 or not (t.case_lengths[data[start]] >> np.uint64(size)) & np.uint64(1):
+    if not t.case_filter[filter_slot(data[start], data[end - 1], size)]:
         return -1
     mask = np.uint64(t.case_slots.size - 1)
     slot = bytes_hash(data, start, end) & mask
@@ -117,16 +110,16 @@ def special_case(data, start, end, t):  # noqa: ANN001, ANN201
         slot = (slot + np.uint64(1)) & mask
 
 
-@njit(cache=True, nogil=True)
-def _dots(codes, start, end):  # noqa: ANN001, ANN202
+@njit(**SHORT)
+def _dots(codes, start, end):
     run = 0
     while start + run < end and codes[start + run] == _DOT:
         run += 1
     return run
 
 
-@njit(cache=True, nogil=True)
-def _prefix(codes, bits, lo, hi):  # noqa: ANN001, ANN202
+@njit(**SHORT)
+def _prefix(codes, bits, lo, hi):
     code = codes[lo]
     if code == _DOT:
         run = _dots(codes, lo, hi)
@@ -142,8 +135,8 @@ def _prefix(codes, bits, lo, hi):  # noqa: ANN001, ANN202
     return 0
 
 
-@njit(cache=True, nogil=True)
-def _suffix(codes, bits, lo, hi, units):  # noqa: ANN001, ANN202
+@njit(**SHORT)
+def _suffix(codes, bits, lo, hi, kinds, units):
     if hi <= lo:
         return 0
     last, size = codes[hi - 1], hi - lo
@@ -168,11 +161,13 @@ def _suffix(codes, bits, lo, hi, units):  # noqa: ANN001, ANN202
         return 1
     if last == _PLUS:
         return 1 if size > 1 and bits[hi - 2] & DIGIT else 0
+    if not kinds & DIGIT:
+        return 0
     return _unit(codes, bits, lo, hi, units)
 
 
-@njit(cache=True, nogil=True)
-def _unit(codes, bits, lo, hi, units):  # noqa: ANN001, ANN202
+@njit(**SHORT)
+def _unit(codes, bits, lo, hi, units):
     """Characters after the last digit if they are a unit or a currency."""
     longest = units.shape[1]
     at = hi - 1
@@ -190,8 +185,8 @@ def _unit(codes, bits, lo, hi, units):  # noqa: ANN001, ANN202
     return 0
 
 
-@njit(cache=True, nogil=True)
-def _infix(codes, bits, lo, hi, at):  # noqa: ANN001, ANN202
+@njit(**SHORT)
+def _infix(codes, bits, lo, hi, at):
     """Length of the infix at ``at``, 0 if there is none; ``lo`` to ``hi`` is all that is looked at."""
     code = codes[at]
     if code == _DOT:
@@ -224,8 +219,8 @@ def _infix(codes, bits, lo, hi, at):  # noqa: ANN001, ANN202
     return 0
 
 
-@njit(cache=True, nogil=True)
-def _may_be_url(codes, bits, lo, hi):  # noqa: ANN001, ANN202
+@njit(**SHORT)
+def _may_be_url(codes, bits, lo, hi):
     """False only for what spaCy's pattern of URLs does not match: no host name and no address of four numbers."""
     dots, has_digit = 0, False
     for at in range(lo, hi):
@@ -243,12 +238,12 @@ def _may_be_url(codes, bits, lo, hi):  # noqa: ANN001, ANN202
     return dots > 2 and has_digit
 
 
-@njit(cache=True, nogil=True)
-def _with_infixes(codes, bits, places, lo, hi, starts, ends, count):  # noqa: ANN001, ANN202
+@njit(**SHORT)
+def _with_infixes(codes, bits, places, lo, hi, starts, ends, count):
     """Append the words of what is left between the affixes; -1 if it may be a URL."""
     at, start, was_asked = lo, lo, False
     while at < hi:
-        size = _infix(codes, bits, lo, hi, at)
+        size = _infix(codes, bits, lo, hi, at) if bits[at] & INFIX else 0
         if size == 0:
             at += 1
             continue
@@ -269,9 +264,9 @@ def _with_infixes(codes, bits, places, lo, hi, starts, ends, count):  # noqa: AN
     return count
 
 
-@njit(cache=True, nogil=True)
-def _piece(data, codes, bits, places, num_chars, t, starts, ends, held):  # noqa: ANN001, ANN202
-    """Words of one piece into ``starts`` and ``ends``; how many, or -1 if spaCy must be asked."""
+@njit(**SHORT)
+def _piece(data, codes, bits, places, num_chars, kinds, t, starts, ends, held):
+    """Words of one piece into ``starts`` and ``ends``; how many, or -1 if it may be a URL."""
     lo, hi, count, num_held, last = 0, num_chars, 0, 0, 0
     case = -1
     while lo < hi and hi - lo != last:
@@ -284,7 +279,7 @@ def _piece(data, codes, bits, places, num_chars, t, starts, ends, held):  # noqa
             case = special_case(data, places[lo + before], places[hi], t)
         after = 0
         if case < 0:
-            after = _suffix(codes, bits, lo + before, hi, t.units)
+            after = _suffix(codes, bits, lo + before, hi, kinds, t.units)
             if after and hi - after > lo:
                 case = special_case(data, places[lo], places[hi - after], t)
                 if case >= 0:
@@ -301,82 +296,75 @@ def _piece(data, codes, bits, places, num_chars, t, starts, ends, held):  # noqa
             break
     if case >= 0:
         at = places[lo]
-        for k in range(t.case_token_offsets[case], t.case_token_offsets[case + 1]):
-            starts[count], ends[count] = at, at + t.case_tokens[k]
-            at += t.case_tokens[k]
+        for k in range(t.case_word_offsets[case], t.case_word_offsets[case + 1]):
+            starts[count], ends[count] = at, at + t.case_words[k]
+            at += t.case_words[k]
             count += 1
-    elif lo < hi:
+    elif lo < hi and kinds & INFIX:
         count = _with_infixes(codes, bits, places, lo, hi, starts, ends, count)
         if count < 0:
             return -1
+    elif lo < hi:
+        starts[count], ends[count] = places[lo], places[hi]
+        count += 1
     for k in range(num_held - 1, -1, -1):
         starts[count], ends[count] = places[hi], places[held[k]]
         hi = held[k]
         count += 1
-    for k in range(count - 1):
-        if t.pair_bytes[data[starts[k]], data[starts[k + 1]]] and is_in(
-            t.first_pairs, pair_hash(data, starts[k], ends[k], starts[k + 1], ends[k + 1])
-        ):
-            return -1
     return count
 
 
 @njit(cache=True, nogil=True)
-def _longer(values, count):  # noqa: ANN001, ANN202
-    longer = np.empty(2 * values.size + MAX_CHARS, values.dtype)
-    longer[:count] = values[:count]
-    return longer
-
-
-@njit(cache=True, nogil=True)
-def split(data, offsets, t):  # noqa: ANN001, ANN201
-    """Starts, ends, offsets of the words of each document, and which of them are whole pieces that spaCy must split."""
+def split(data, offsets, t):
+    """Starts, ends, offsets of the words of each document, and which of them are whole pieces still to be split."""
     num_docs = offsets.size - 1
+    classes, case_filter, is_known = t.classes, t.case_filter, t.is_known
     first_words = np.empty(num_docs + 1, np.int64)
-    word_starts = np.empty((offsets[num_docs] - offsets[0]) // 4 + MAX_CHARS, np.int64)
-    word_ends = np.empty(word_starts.size, np.int64)
-    deferred, num_deferred = np.empty(MAX_CHARS, np.int64), 0
-    codes, bits = np.empty(MAX_CHARS + 1, np.int32), np.empty(MAX_CHARS + 1, np.uint16)
-    places, held = np.empty(MAX_CHARS + 1, np.int64), np.empty(MAX_CHARS + 1, np.int64)
-    starts, ends = np.empty(MAX_CHARS + 1, np.int64), np.empty(MAX_CHARS + 1, np.int64)
+    # arrays for the worst case, a word a byte: what is not written to takes no memory, and arrays that grow inside the
+    # loops would be counted again at every character, which takes ten times as long
+    most, longest = offsets[num_docs] - offsets[0], np.max(np.append(np.diff(offsets), 0)) + 1
+    word_starts, word_ends, deferred = np.empty(most, np.int64), np.empty(most, np.int64), np.empty(most, np.int64)
+    codes, bits, places = np.empty(longest, np.int32), np.empty(longest, np.uint16), np.empty(longest, np.int64)
+    starts, ends, held = np.empty(longest, np.int64), np.empty(longest, np.int64), np.empty(longest, np.int64)
+    num_deferred = 0
     count = 0
     for doc in range(num_docs):
         first_words[doc] = count
         at, end = offsets[doc], offsets[doc + 1]
         while at < end:
             code, after = decoded(data, at)
-            if code < MAX_CODE and t.classes[code] & SPACE:
+            if code < MAX_CODE and classes[code] & SPACE:
                 at = after
                 continue
             start = at
-            while at < end and data[at] < 0x80 and t.classes[data[at]] & PLAIN:
+            while at < end and data[at] < 0x80 and classes[data[at]] & PLAIN:
                 at += 1
-            if count + MAX_CHARS > word_starts.size:
-                word_starts, word_ends = _longer(word_starts, count), _longer(word_ends, count)
-            is_plain = t.is_known and (at == end or (data[at] < 0x80 and t.classes[data[at]] & SPACE != 0))
-            if is_plain and special_case(data, start, at, t) < 0:
+            is_plain = is_known and (at == end or (data[at] < 0x80 and classes[data[at]] & SPACE != 0))
+            if is_plain and (
+                not case_filter[filter_slot(data[start], data[at - 1], at - start)]
+                or special_case(data, start, at, t) < 0
+            ):
                 word_starts[count], word_ends[count] = start, at
                 count += 1
                 continue
-            at, num_chars, is_odd = start, 0, not t.is_known
+            at, num_chars, is_odd, kinds = start, 0, not is_known, np.uint16(0)
             while at < end:
                 code, after = decoded(data, at)
                 kind = np.uint16(0)
                 if code < MAX_CODE:
-                    kind = t.classes[code]
+                    kind = classes[code]
                     if kind & SPACE:
                         break
-                if code >= MAX_CODE or num_chars == MAX_CHARS:
-                    is_odd = True
-                else:
-                    codes[num_chars], bits[num_chars], places[num_chars] = code, kind, at
-                    num_chars += 1
+                is_odd = is_odd or code >= MAX_CODE
+                kinds |= kind
+                codes[num_chars], bits[num_chars], places[num_chars] = code, kind, at
+                num_chars += 1
                 at = after
             places[num_chars] = at
-            found = -1 if is_odd else _piece(data, codes, bits, places, num_chars, t, starts, ends, held)
+            found = -1
+            if not is_odd:
+                found = _piece(data, codes, bits, places, num_chars, kinds, t, starts, ends, held)
             if found < 0:
-                if num_deferred == deferred.size:
-                    deferred = _longer(deferred, num_deferred)
                 deferred[num_deferred] = count
                 num_deferred += 1
                 starts[0], ends[0], found = start, at, 1
@@ -384,4 +372,4 @@ def split(data, offsets, t):  # noqa: ANN001, ANN201
                 word_starts[count + k], word_ends[count + k] = starts[k], ends[k]
             count += found
     first_words[num_docs] = count
-    return word_starts[:count], word_ends[:count], first_words, deferred[:num_deferred]
+    return word_starts[:count].copy(), word_ends[:count].copy(), first_words, deferred[:num_deferred].copy()

@@ -4,7 +4,7 @@ The tokenizer cuts each piece between white space by a regular expression of pre
 infixes, by 1,300 special cases (contractions, abbreviations, emoticons) and by a pattern of URLs. The special cases
 and the classes of characters are read from the installation. How the expressions combine the classes is written down
 in :mod:`pipelines.filters.spacy_kernel`: ``PATTERNS`` is the digest of the expressions it was written for. With
-others the kernel splits nothing itself, and spaCy is asked for every piece: slower, as exact.
+others the kernel splits nothing itself, and every piece goes through the expressions: slower, as exact.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import functools
 import hashlib
 import re
 import unicodedata
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,7 @@ from pipelines.filters.spacy_kernel import (
     DOT_LEFT,
     HOST,
     ICON,
+    INFIX,
     LOWER,
     MAX_CODE,
     PERIOD_LEFT,
@@ -37,23 +38,23 @@ from pipelines.filters.spacy_kernel import (
     UPPER,
     Tables,
     bytes_hash,
-    pair_hash,
+    filter_slot,
 )
+from pipelines.filters.special_cases import CaseWords, next_hash
 
 if TYPE_CHECKING:
-    from spacy.language import Language
     from spacy.tokenizer import Tokenizer
 
 PATTERNS = "a3e122ab640fb8a0d648588960de1fffc2875a90cbd233e42a7df2333ca3ef92"  # spaCy 3.8
-SEPARATOR = "\n"  # a token of its own in no special case of several tokens: nothing is recognised across it
 
 
 class SpacyRules(NamedTuple):
-    """The tokenizer itself, its tables, and the words by which a special case inside a piece can be recognised."""
+    """The tokenizer itself, what it splits special cases into, and both as tables."""
 
-    language: Language
+    tokenizer: Tokenizer
+    cases: dict[str, list[str]]
     tables: Tables
-    triggers: frozenset[str]
+    case_words: CaseWords
 
 
 @functools.cache
@@ -71,31 +72,76 @@ def spacy_rules() -> SpacyRules:
             f"{error}: words as spaCy splits them (spacy-en) need spaCy; pip install 'stemma[fineweb]', or choose the "
             "words regex-1, which need nothing."
         ) from error
-    language = spacy.blank("en")
-    cases = {text: [str(token[ORTH]) for token in tokens] for text, tokens in language.tokenizer.rules.items()}
-    recognised = _recognised(language.tokenizer, cases)
-    triggers = frozenset(cases[text][0] for text in recognised)
-    return SpacyRules(language, _tables(language.tokenizer, cases, recognised), triggers)
-
-
-def _recognised(tokenizer: Tokenizer, cases: dict[str, list[str]]) -> dict[str, list[str]]:
-    """Special cases that spaCy looks for once more in its finished words, with the words that it looks for.
-
-    They are those with affixes of their own. A single word that stands for itself (a quote) changes nothing.
-    """
-    from spacy.tokenizer import Tokenizer
-
-    plain = Tokenizer(
-        tokenizer.vocab, None, tokenizer.prefix_search, tokenizer.suffix_search, tokenizer.infix_finditer
-    )
-    plain.url_match = tokenizer.url_match
-    found = {
-        text: [word.text for word in plain(text)]
-        for text in cases
-        if not text.isspace()
-        and (tokenizer.find_prefix(text) or tokenizer.find_infix(text) or tokenizer.find_suffix(text))
+    tokenizer: Any = spacy.blank("en").tokenizer
+    assert tokenizer.token_match is None, "the English tokenizer keeps no pieces whole but URLs"
+    cases = {
+        text: [str(token[ORTH]) for token in tokens] for text, tokens in tokenizer.rules.items() if not text.isspace()
     }
-    return {text: words for text, words in found.items() if words != cases[text] or len(words) > 1}
+    return SpacyRules(tokenizer, cases, _tables(tokenizer, cases), _case_words(tokenizer, cases))
+
+
+def piece_words(piece: str, tokenizer: Tokenizer, cases: dict[str, list[str]]) -> list[str]:
+    """The words of a piece by spaCy's own expressions and special cases, before the last step of spaCy.
+
+    What :func:`pipelines.filters.spacy_kernel.split` does for all pieces that it is sure of.
+    """
+    left, right, size = [], [], 0
+    while piece and piece not in cases and len(piece) != size:
+        size = len(piece)
+        before = tokenizer.find_prefix(piece)
+        if before and piece[before:] in cases:
+            left.append(piece[:before])
+            piece = piece[before:]
+            break
+        after = tokenizer.find_suffix(piece[before:])
+        if after and piece[:-after] in cases:
+            before = 0
+        if before:
+            left.append(piece[:before])
+        if after:
+            right.append(piece[-after:])
+        piece = piece[before : len(piece) - after]
+    return [*left, *_inner_words(piece, tokenizer, cases), *reversed(right)]
+
+
+def _inner_words(piece: str, tokenizer: Tokenizer, cases: dict[str, list[str]]) -> list[str]:
+    """Of what is left between the affixes."""
+    if piece in cases:
+        return cases[piece]
+    if not piece or (tokenizer.url_match and tokenizer.url_match(piece)):
+        return [piece] if piece else []
+    words, start = [], 0
+    for infix in tokenizer.find_infix(piece):
+        if infix.start() > 0:  # an infix at the very start stays with what follows
+            words += [piece[start : infix.start()], infix.group()]
+            start = infix.end()
+    return [word for word in [*words, piece[start:]] if word]
+
+
+def _case_words(tokenizer: Tokenizer, cases: dict[str, list[str]]) -> CaseWords:
+    """Special cases that spaCy looks for once more in its finished words: those with affixes of their own.
+
+    A case that is one word is that word already.
+    """
+    has_affix = (tokenizer.find_prefix, tokenizer.find_infix, tokenizer.find_suffix)
+    found = [piece_words(text, tokenizer, {}) for text in cases if " " in text or any(find(text) for find in has_affix)]
+    found = [words for words in found if len(words) > 1]
+    first_bytes = np.zeros((256, 256), np.bool_)
+    for words in found:
+        first_bytes[words[0].encode()[0], words[1].encode()[0]] = True
+    return CaseWords(
+        openings=np.unique(np.array([_sequence(words[:2]) for words in found], np.uint64)),
+        sequences=np.unique(np.array([_sequence(words) for words in found], np.uint64)),
+        first_bytes=first_bytes,
+        longest=max(map(len, found)),
+    )
+
+
+def _sequence(words: list[str]) -> int:
+    state = np.uint64(0)
+    for word in words:
+        state = np.uint64(next_hash(state, np.frombuffer(word.encode(), np.uint8), 0, len(word.encode())))
+    return int(state)
 
 
 def patterns_digest(tokenizer: Tokenizer) -> str:
@@ -109,33 +155,23 @@ def patterns_digest(tokenizer: Tokenizer) -> str:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
-def _tables(tokenizer: Tokenizer, cases: dict[str, list[str]], recognised: dict[str, list[str]]) -> Tables:
-    cases = {text: words for text, words in cases.items() if not text.isspace()}
-    is_known = patterns_digest(tokenizer) == PATTERNS and all(len(words) > 1 for words in recognised.values())
+def _tables(tokenizer: Tokenizer, cases: dict[str, list[str]]) -> Tables:
     keys = [text.encode() for text in cases]
     words = [[len(word.encode()) for word in cases[text]] for text in cases]
-    lengths = np.zeros(256, np.uint64)
+    case_filter = np.zeros(1 << 16, np.bool_)
     for key in keys:
-        lengths[key[0]] |= np.uint64(1 << len(key))
+        case_filter[filter_slot(key[0], key[-1], len(key))] = True
     slots, data, offsets = _hashed(keys)
-    first, pair_bytes = [], np.zeros((256, 256), np.bool_)
-    for pattern in (words for words in recognised.values() if len(words) > 1):
-        first.append(_pair(pattern[0], pattern[1]))
-        pair_bytes[pattern[0].encode()[0], pattern[1].encode()[0]] = True
-    parts = {word.encode() for pattern in recognised.values() for word in pattern}
     return Tables(
         classes=character_classes(),
         units=_units(),
+        case_filter=case_filter,
         case_slots=slots,
         case_bytes=data,
         case_offsets=offsets,
-        case_tokens=np.array([n for row in words for n in row], np.int64),
-        case_token_offsets=np.cumsum([0, *map(len, words)], dtype=np.int64),
-        case_lengths=lengths,
-        first_pairs=np.unique(np.array(first, np.uint64)),
-        parts=np.unique(np.array([bytes_hash(np.frombuffer(p, np.uint8), 0, len(p)) for p in parts], np.uint64)),
-        pair_bytes=pair_bytes,
-        is_known=is_known,
+        case_words=np.array([n for row in words for n in row], np.int64),
+        case_word_offsets=np.cumsum([0, *map(len, words)], dtype=np.int64),
+        is_known=patterns_digest(tokenizer) == PATTERNS,
     )
 
 
@@ -149,11 +185,6 @@ def _hashed(keys: list[bytes]) -> tuple[NDArray[np.int32], NDArray[np.uint8], ND
             slot = (slot + 1) & (slots.size - 1)
         slots[slot] = case
     return slots, data, offsets
-
-
-def _pair(one: str, two: str) -> int:
-    both, size = np.frombuffer((one + two).encode(), np.uint8), len(one.encode())
-    return int(pair_hash(both, 0, size, size, both.size))
 
 
 def _units() -> NDArray[np.int32]:
@@ -184,11 +215,12 @@ def character_classes() -> NDArray[np.uint16]:
     def single(pieces: list[str]) -> str:
         return "".join(p.replace("\\", "") for p in pieces if len(p.replace("\\", "")) == 1)
 
-    both = single([*c.LIST_PUNCT, *c.LIST_QUOTES, "…", "—", "–"])
+    both = single([*c.LIST_PUNCT, *c.LIST_QUOTES, "…", "\u2014", "\u2013"])  # dashes
     mark(PREFIX, both + single(c.LIST_CURRENCY) + "§%=")
     mark(SUFFIX, both)
-    mark_class(PREFIX | SUFFIX | ICON, c.CONCAT_ICONS)
+    mark_class(PREFIX | SUFFIX | ICON | INFIX, c.CONCAT_ICONS)
     mark(ICON, "…")
+    mark(INFIX, "….,+-*^:<>=/~\u2013\u2014")
     mark_class(DOT_LEFT, rf"0-9{c.ALPHA_LOWER}%²\-\+{c.PUNCT}(?:{c.CONCAT_QUOTES})")
     mark_class(UPPER, c.ALPHA_UPPER)
     mark_class(PERIOD_LEFT, c.ALPHA_LOWER + c.CONCAT_QUOTES)

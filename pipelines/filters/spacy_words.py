@@ -1,8 +1,8 @@
 """Words and sentences exactly as spaCy's English tokenizer finds them, at the speed of a kernel.
 
-spaCy splits each piece between white space by itself. The kernel of :mod:`pipelines.filters.spacy_kernel` splits the
-plain pieces by the same rules; the others, one in a hundred of technical text, are split by spaCy, each different one
-once in a process. The words of FineWeb's filters are these, without those of white space; its sentences are those of
+spaCy splits each piece between white space by itself. The kernel of :mod:`pipelines.filters.spacy_kernel` splits
+nearly all of them; the others, mostly URLs, are split by spaCy's own expressions, each different one once in a
+process. Special cases are then recognised in the words of the whole text. The words of FineWeb's filters are these, without those of white space; its sentences are those of
 spaCy's sentencizer.
 
 spaCy fails on the word IS_ALPHA from the second time on, and datatrove then removes it from the text. Here it is a
@@ -14,29 +14,24 @@ This module compiles kernels: import it inside functions, never where the graph 
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 from numba import njit
 from numpy.typing import NDArray
 
-from pipelines.filters.chunk_vocabulary import ChunkVocabulary, documents_to_ask, expanded
+from pipelines.filters.chunk_vocabulary import ChunkVocabulary, expanded
 from pipelines.filters.spacy_kernel import MAX_CODE, PUNCT, TERMINATOR, decoded, split
-from pipelines.filters.spacy_rules import SEPARATOR, character_classes, spacy_rules
+from pipelines.filters.spacy_rules import character_classes, piece_words, spacy_rules
 from pipelines.filters.spans import Words
-from pipelines.words import text_buffers
-
-if TYPE_CHECKING:
-    from spacy.tokens import Doc
+from pipelines.filters.special_cases import with_special_cases
+from pipelines.words import pieces, text_buffers
 
 RULE = "spacy-en"
-ASKED_AT_ONCE = 1_000  # pieces in one text for spaCy: bounds its memory
 
 I64 = NDArray[np.int64]
 
-_OF_THREAD = threading.local()  # a vocabulary a thread: spaCy's tokenizer is not for two at once either
+_OF_THREAD = threading.local()  # a vocabulary is not for two at once
 
 
 def spacy_words(texts: pa.Array, vocabulary: ChunkVocabulary | None = None) -> Words:
@@ -44,24 +39,34 @@ def spacy_words(texts: pa.Array, vocabulary: ChunkVocabulary | None = None) -> W
 
     ``vocabulary`` is that of the thread if none is given.
     """
+    vocabulary = _vocabulary() if vocabulary is None else vocabulary
+    found = [_words(piece, vocabulary) for piece in pieces(texts)]
+    if len(found) == 1:
+        return found[0]
+    counts = [np.diff(words.offsets) for words in found]
+    offsets = np.cumsum(np.concatenate([np.zeros(1, np.int64), *counts]))
+    none = np.zeros(0, np.int64)
+    return Words(
+        np.concatenate([none, *(words.starts for words in found)]),
+        np.concatenate([none, *(words.ends for words in found)]),
+        offsets,
+    )
+
+
+def _words(texts: pa.Array, vocabulary: ChunkVocabulary) -> Words:
     data, rows = text_buffers(texts)
     rules = spacy_rules()
     starts, ends, offsets, deferred = split(data, rows, rules.tables)
-    if not deferred.size:
-        return Words(starts, ends, offsets)
-    vocabulary = _vocabulary() if vocabulary is None else vocabulary
-    vocabulary.trim()
-    piece_starts, piece_ends = starts[deferred], ends[deferred]
-    unseen = vocabulary.unseen(data, piece_starts, piece_ends)
-    for first in range(0, len(unseen), ASKED_AT_ONCE):
-        some = unseen[first : first + ASKED_AT_ONCE]
-        _ask(vocabulary, [data[a:b].tobytes() for a, b in zip(piece_starts[some], piece_ends[some], strict=True)])
-    numbers = vocabulary.numbers(data, piece_starts, piece_ends)
-    pieces = vocabulary.pieces
-    starts, ends, offsets, spans = expanded(starts, ends, offsets, deferred, numbers, pieces)
-    asked = documents_to_ask(data, starts, ends, offsets, spans, pieces.has_case[numbers], rules.tables.parts)
-    words = Words(starts, ends, offsets)
-    return _with_whole_documents(words, data, rows, asked) if asked.size else words
+    if deferred.size:
+        vocabulary.trim()
+        piece_starts, piece_ends = starts[deferred], ends[deferred]
+        unseen = vocabulary.unseen(data, piece_starts, piece_ends)
+        if unseen.size:
+            spans = zip(piece_starts[unseen], piece_ends[unseen], strict=True)
+            _learn(vocabulary, [data[start:end].tobytes() for start, end in spans])
+        numbers = vocabulary.numbers(data, piece_starts, piece_ends)
+        starts, ends, offsets = expanded(starts, ends, offsets, deferred, numbers, vocabulary.pieces)
+    return Words(*with_special_cases(data, starts, ends, offsets, rules.case_words, rules.tables))
 
 
 def spacy_sentence_counts(texts: pa.Array, words: Words | None = None) -> I64:
@@ -79,55 +84,16 @@ def _vocabulary() -> ChunkVocabulary:
     return _OF_THREAD.vocabulary
 
 
-def _ask(vocabulary: ChunkVocabulary, pieces: Sequence[bytes]) -> None:
-    """Let spaCy split pieces that the vocabulary lacks."""
+def _learn(vocabulary: ChunkVocabulary, unseen: list[bytes]) -> None:
+    """Split pieces that the vocabulary lacks."""
     rules = spacy_rules()
-    sizes = np.array([len(piece) for piece in pieces], np.int64)
-    joined = SEPARATOR.encode().join(pieces)
-    firsts = np.concatenate([[0], np.cumsum(sizes + 1)])  # of the pieces, with the separators between them
-    with rules.language.memory_zone():
-        starts, ends, is_trigger = _tokens(joined.decode())
-    piece = np.searchsorted(firsts, starts, side="right") - 1
-    word_offsets = np.concatenate([[0], np.cumsum(np.bincount(piece, minlength=len(pieces)))])
-    has_case = np.bincount(piece, is_trigger, minlength=len(pieces)) > 0
-    vocabulary.add(
-        np.frombuffer(b"".join(pieces), np.uint8),
-        np.concatenate([[0], np.cumsum(sizes)]),
-        (starts - firsts[piece], ends - firsts[piece], word_offsets),
-        has_case,
-    )
-
-
-def _tokens(text: str) -> tuple[I64, I64, NDArray[np.bool_]]:
-    """Byte spans of spaCy's tokens that are not white space, and which are words of special cases."""
-    rules = spacy_rules()
-    # IS_ALPHA names an attribute, and spaCy's table of strings breaks; X is of the same classes as A
-    doc: Doc = rules.language.tokenizer(text.replace("IS_ALPHA", "IS_ALPHX"))
-    bounds = doc.to_array(["IDX", "LENGTH"]).astype(np.int64)
-    visible = np.array([not word.is_space for word in doc], np.bool_)
-    triggers = np.array([word.text in rules.triggers for word in doc], np.bool_)
-    points = np.frombuffer(text.encode("utf-32-le"), np.uint32)
-    sizes = 1 + (points > 0x7F) + (points > 0x7FF) + (points > 0xFFFF)
-    places = np.concatenate([[0], np.cumsum(sizes)])
-    starts, lengths = bounds[visible, 0], bounds[visible, 1]
-    return places[starts], places[starts + lengths], triggers[visible]
-
-
-def _with_whole_documents(words: Words, data: NDArray[np.uint8], rows: I64, documents: I64) -> Words:
-    """The words with those of some documents as spaCy finds them in the whole text."""
-    starts, ends, counts = [], [], np.diff(words.offsets)
-    at = 0
-    for doc in documents:
-        with spacy_rules().language.memory_zone():
-            own_starts, own_ends, _ = _tokens(data[rows[doc] : rows[doc + 1]].tobytes().decode())
-        starts += [words.starts[at : words.offsets[doc]], own_starts + rows[doc]]
-        ends += [words.ends[at : words.offsets[doc]], own_ends + rows[doc]]
-        counts[doc] = len(own_starts)
-        at = words.offsets[doc + 1]
-    offsets = np.concatenate([[0], np.cumsum(counts)])
-    return Words(
-        np.concatenate([*starts, words.starts[at:]]), np.concatenate([*ends, words.ends[at:]]), offsets
-    )
+    words = [piece_words(piece.decode(), rules.tokenizer, rules.cases) for piece in unseen]
+    sizes = np.array([len(word.encode()) for row in words for word in row], np.int64)
+    counts = np.array([len(row) for row in words], np.int64)
+    offsets = np.concatenate([[0], np.cumsum([len(piece) for piece in unseen])])
+    ends = np.cumsum(sizes) - np.repeat(offsets[:-1], counts)
+    word_offsets = np.concatenate([[0], np.cumsum(counts)])
+    vocabulary.add(np.frombuffer(b"".join(unseen), np.uint8), offsets, (ends - sizes, ends, word_offsets))
 
 
 @njit(cache=True, nogil=True)
