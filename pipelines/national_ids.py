@@ -190,11 +190,10 @@ def _nordic(digits, first):  # noqa: ANN001, ANN202
 @njit(cache=True, nogil=True)
 def _eleven(digits, form, separator):  # noqa: ANN001, ANN202, PLR0911
     """Brazil, Belgium, Norway, Poland, Germany and Turkey."""
-    is_cpf, is_belgian = _is_cpf(digits), _is_belgian(digits)
     if form == _CPF:
-        return ALWAYS if is_cpf and (separator == MIXED) else NEVER
+        return ALWAYS if separator == MIXED and _is_cpf(digits) else NEVER
     if form == _RIJK:
-        return ALWAYS if is_belgian and (separator == MIXED or separator == _DOT) else NEVER  # noqa: PLR1714, SIM109
+        return ALWAYS if _is_belgian(digits) and (separator == MIXED or separator == _DOT) else NEVER  # noqa: PLR1714, SIM109
     if form == _IDNR:
         return 2 << DE if separator == _BLANK and _is_german(digits) else NEVER
     if form != _S11 and not (form == _S65 and separator == _BLANK):
@@ -204,7 +203,7 @@ def _eleven(digits, form, separator):  # noqa: ANN001, ANN202, PLR0911
         return ALWAYS
     if form != _S11:
         return NEVER
-    needs = (2 << BR if is_cpf else 0) | (2 << BE if is_belgian else 0)
+    needs = (2 << BR if _is_cpf(digits) else 0) | (2 << BE if _is_belgian(digits) else 0)
     if weighted(digits, (1, 3, 7, 9, 1, 3, 7, 9, 1, 3, 1)) % 10 == 0 and is_day(day, month % 20, year):
         needs |= 2 << PL  # PESEL: YYMMDD, the century in the month
     if _is_german(digits):
