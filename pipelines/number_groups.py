@@ -10,7 +10,7 @@ from numba import njit
 
 from pipelines.privacy_text import DIGIT, byte, byte_set
 
-MAX_GROUPS, MAX_DIGITS = 12, 31
+MAX_GROUPS, MAX_DIGITS = 7, 31  # France's NIR has seven groups, a card number five at most
 SEPARATORS = byte_set(" -./")
 
 

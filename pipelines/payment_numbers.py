@@ -62,13 +62,12 @@ def card_end(data, i, lo, hi, digits, groups):  # noqa: ANN001, ANN201
         return -1
     for k in range(read_groups(data, i, lo, hi, digits, groups) - 1, -1, -1):
         end, total, separator = groups[k, END], groups[k, DIGITS], groups[k, SEPARATOR]
-        if not 12 <= total <= 19 or not ends(data, end, lo, hi) or not luhn(digits, 0, total):
+        if not 12 <= total <= 19 or (k > 0 and not among(_CARD_SHAPES, groups[k, SHAPE])):
             continue
-        grouped = False
-        if k > 0:
-            grouped = (separator == ord(" ") or separator == ord("-")) and among(_CARD_SHAPES, groups[k, SHAPE])
-            if not grouped:
-                continue
+        if k > 0 and separator != ord(" ") and separator != ord("-"):
+            continue
+        if not ends(data, end, lo, hi) or not luhn(digits, 0, total):
+            continue
         prefix, needs = number(digits, 0, 6), 2
         for row in range(_ISSUERS.shape[0]):
             if _ISSUERS[row, 0] <= prefix <= _ISSUERS[row, 1] and _ISSUERS[row, 2] <= total <= _ISSUERS[row, 3]:

@@ -15,7 +15,7 @@ from numba import njit
 from pipelines.number_groups import number, shape
 from pipelines.privacy_text import DIGIT, NAME, among, begins, byte, byte_set, ends, has_context, word_table
 
-MAX_GROUPS, MAX_DIGITS = 8, 20
+MAX_GROUPS, MAX_DIGITS = 7, 20
 _SEPARATORS = byte_set(" -./")
 
 # ITU-T E.164 country codes (Operational Bulletin 1114): +1 and +7, and the two-digit ones; every other has three
