@@ -14,7 +14,9 @@ CALLEE = "from numba import njit\n\n@njit(cache=True)\ndef answer():\n    return
 def asked(root):
     environment = {k: v for k, v in os.environ.items() if k != "NUMBA_CACHE_DIR"} | {"PYTHONPATH": str(root)}
     code = "from pipelines.caller import ask; print(ask())"
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, cwd=root, capture_output=True, text=True, check=True
+    )
     return done.stdout.strip()
 
 
