@@ -71,7 +71,7 @@ def scores(
 
 
 @njit(cache=True, nogil=True)
-def _scores(data, offsets, wanted, label_of, next_row, row_of, feature, weights, prior, num_labels):  # noqa: ANN001, ANN202
+def _scores(data, offsets, wanted, label_of, next_row, row_of, feature, weights, prior, num_labels):
     num_texts = offsets.size - 1
     best = np.full(num_texts, num_labels, np.int64)
     probability, sought = np.ones(num_texts), np.ones(num_texts)

@@ -78,7 +78,7 @@ def preview(artifacts: Sequence[Artifact], changes: dict[str, Any], examples: in
                 for reason, number in frame[column].value_counts().iter_rows():
                     counts[reason or KEPT] = counts.get(reason or KEPT, 0) + number
             for is_kept, side in sides.items():
-                side += _nearest(artifact, frame, is_kept, examples)
+                side.extend(_nearest(artifact, frame, is_kept, examples))
     for side in sides.values():
         side.sort(key=_rank)
     return Preview(now, then, sides[False][:examples], sides[True][:examples])

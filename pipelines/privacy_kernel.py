@@ -39,7 +39,7 @@ _RUN = byte_set(string.ascii_letters, string.digits, "_-.")
 
 
 @njit(cache=True, nogil=True)
-def found(data, offsets, ats, is_on, flags):  # noqa: ANN001, ANN201
+def found(data, offsets, ats, is_on, flags):
     """Places of personal data: int64 [places, 4] of row, rule, start and end byte; without overlaps, those of a row by rule.
 
     ``data`` is a copy of the column's bytes: places that a rule takes are filled with barriers in it.
@@ -70,7 +70,7 @@ def found(data, offsets, ats, is_on, flags):  # noqa: ANN001, ANN201
 
 
 @njit(cache=True, nogil=True)
-def _taken(data, places, count, row, rule, start, end):  # noqa: ANN001, ANN202
+def _taken(data, places, count, row, rule, start, end):
     if count == places.shape[0]:
         larger = np.empty((2 * count, 4), np.int64)
         larger[:count] = places
@@ -81,7 +81,7 @@ def _taken(data, places, count, row, rule, start, end):  # noqa: ANN001, ANN202
 
 
 @njit(cache=True, nogil=True)
-def _place(data, i, kind, rule, lo, hi, digits, groups, flags):  # noqa: ANN001, ANN202, PLR0911
+def _place(data, i, kind, rule, lo, hi, digits, groups, flags):
     """Start and end of what a rule takes at an anchor, or -1 as the end."""
     if rule == _SECRET:
         if kind & _ASSIGNED:
@@ -101,7 +101,7 @@ def _place(data, i, kind, rule, lo, hi, digits, groups, flags):  # noqa: ANN001,
 
 
 @njit(cache=True, nogil=True)
-def _anchors(data, lo, hi, anchors, kinds):  # noqa: ANN001, ANN202
+def _anchors(data, lo, hi, anchors, kinds):
     """Where a rule may look, and what it may see there."""
     count, i = 0, lo
     while i < hi:
@@ -134,7 +134,7 @@ def _anchors(data, lo, hi, anchors, kinds):  # noqa: ANN001, ANN202
 
 
 @njit(cache=True, nogil=True)
-def _token_kind(data, start, end, hi, any_digit, after):  # noqa: ANN001, ANN202
+def _token_kind(data, start, end, hi, any_digit, after):
     """What a run of letters, digits and _ may be. ``after``: the byte behind it."""
     size, kind = end - start, 0
     if (after == ord("-") or after == ord(".")) and _has_run(data, end + 1, hi):
@@ -155,7 +155,7 @@ def _token_kind(data, start, end, hi, any_digit, after):  # noqa: ANN001, ANN202
 
 
 @njit(cache=True, nogil=True)
-def _sign_kind(data, at, lo, hi):  # noqa: ANN001, ANN202
+def _sign_kind(data, at, lo, hi):
     """What a + ( - : or = may begin."""
     letter, after = data[at], byte(data, at + 1, lo, hi)
     if letter == ord("-"):
@@ -173,7 +173,7 @@ def _sign_kind(data, at, lo, hi):  # noqa: ANN001, ANN202
 
 
 @njit(cache=True, nogil=True)
-def _num_digits(data, i, hi):  # noqa: ANN001, ANN202
+def _num_digits(data, i, hi):
     """Digits from i on, through separators and parentheses; counted up to seven."""
     count = 0
     while i < hi and count < _DIGITS:
@@ -186,18 +186,18 @@ def _num_digits(data, i, hi):  # noqa: ANN001, ANN202
 
 
 @njit(cache=True, nogil=True)
-def _has_run(data, i, hi):  # noqa: ANN001, ANN202
+def _has_run(data, i, hi):
     """Whether ten bytes of a token stand at i."""
     if i + 10 > hi:
         return False
-    for k in range(10):  # noqa: SIM110
+    for k in range(10):
         if not _RUN[data[i + k]]:
             return False
     return True
 
 
 @njit(cache=True, nogil=True)
-def replaced(data, offsets, places, marks, mark_sizes):  # noqa: ANN001, ANN201
+def replaced(data, offsets, places, marks, mark_sizes):
     """The column with placeholders: bytes, offsets, and int64 [places, 2] of start and length in characters."""
     num_rows, num_places = offsets.size - 1, places.shape[0]
     size = data.size
@@ -231,7 +231,7 @@ def replaced(data, offsets, places, marks, mark_sizes):  # noqa: ANN001, ANN201
 
 
 @njit(cache=True, nogil=True)
-def _num_characters(data, start, end):  # noqa: ANN001, ANN202
+def _num_characters(data, start, end):
     count = 0
     for i in range(start, end):
         count += (data[i] & 0xC0) != 0x80
