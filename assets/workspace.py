@@ -3,9 +3,13 @@
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import dagster as dg
+from dagster._config.config_type import ConfigScalar, ConfigScalarKind  # no public type has bounds
+from dagster._config.errors import PostProcessingError
+from pydantic import TypeAdapter, ValidationError
+from pydantic.fields import FieldInfo
 
 from assets.builder import build_key
 from assets.metadata import described
@@ -71,7 +75,7 @@ def _waiting(context: dg.AssetExecutionContext, key: Key, holder: str) -> None:
 
 
 def form(recipe: type[Recipe]) -> dict[str, dg.Field]:
-    """The launchpad form of a recipe: every field typed and described; what is left out is as the spec says."""
+    """The launchpad form of a recipe: every field typed, bounded and described; left out means as the spec says."""
     fields = {
         "force": dg.Field(
             bool, is_required=False, default_value=False, description="Compute even if the memo has an answer."
@@ -80,16 +84,44 @@ def form(recipe: type[Recipe]) -> dict[str, dg.Field]:
     for name, info in recipe.model_fields.items():
         bounds = "; ".join(str(bound) for bound in info.metadata)
         text = f"{info.description or name}{f' ({bounds})' if bounds else ''}. Left out: as stemma.toml says."
-        fields[name] = dg.Field(_config_type(info.annotation), is_required=False, description=text)
+        kind = _config_type(f"{recipe.__name__}.{name}", info)
+        fields[name] = dg.Field(kind, is_required=False, description=text)
     return fields
 
 
-def _config_type(annotation: Any) -> Any:
+class Bounded(ConfigScalar):
+    """A number or a word whose bounds are checked when a run is asked for, before it starts."""
+
+    def __init__(self, key: str, kind: ConfigScalarKind, info: FieldInfo) -> None:
+        super().__init__(key, given_name=kind.name.title(), scalar_kind=kind)  # as the UI names it
+        self._rule: TypeAdapter[Any] = TypeAdapter(Annotated[info.annotation, *info.metadata])
+
+    def post_process(self, value: Any) -> Any:
+        try:
+            self._rule.validate_python(value)
+        except ValidationError as error:
+            raise PostProcessingError(f"{error.errors()[0]['msg']}, found {value!r}.") from None
+        return value
+
+
+_KINDS = {int: ConfigScalarKind.INT, float: ConfigScalarKind.FLOAT, str: ConfigScalarKind.STRING}
+
+
+def _config_type(key: str, info: FieldInfo) -> Any:
+    annotation = info.annotation
+    if get_origin(annotation) is Literal:
+        return dg.Enum(key, [dg.EnumValue(choice) for choice in get_args(annotation)])
+    if info.metadata and annotation in _KINDS:
+        return Bounded(key, _KINDS[annotation], info)
+    return _plain_type(annotation)
+
+
+def _plain_type(annotation: Any) -> Any:
     if get_origin(annotation) is Literal:
         return str
     if get_origin(annotation) is list:
-        return [_config_type(get_args(annotation)[0])]
+        return [_plain_type(get_args(annotation)[0])]
     inner = [a for a in get_args(annotation) if a is not type(None)]
     if len(inner) != len(get_args(annotation)):
-        return dg.Noneable(_config_type(inner[0]))
+        return dg.Noneable(_plain_type(inner[0]))
     return annotation
