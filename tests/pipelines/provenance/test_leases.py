@@ -212,3 +212,15 @@ def test_of_many_who_want_a_remote_lease_one_has_it_at_a_time(remote):
     for thread in threads:
         thread.join()
     assert most == [1] * 5
+
+
+def test_whoever_waits_is_told_once_however_often_it_looks(store, monkeypatch):
+    monkeypatch.setattr(leases, "POLL_SECONDS", 0.001)
+    told: list[str] = []
+    with (
+        store.lease(KEY),
+        pytest.raises(StoreError, match="is held by"),
+        store.lease(KEY, told.append, timeout_seconds=0.05),
+    ):
+        pass
+    assert len(told) == 1
