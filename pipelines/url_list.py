@@ -6,6 +6,7 @@ listed address, one hard word, or at least two soft words. The lists are the use
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -24,6 +25,7 @@ REASONS = ("", "url_domain", "url_listed", "url_hard_word", "url_soft_words")
 # names of files in a folder; UT1 (Université Toulouse Capitole) has domains and urls in a folder for each category
 DOMAINS, URLS, HARD_WORDS, SOFT_WORDS = KINDS = ("domains", "urls", "hard_words", "soft_words")
 MAX_LABEL, MAX_HOST = 63, 253  # RFC 1035, 2.3.4
+_PLAIN = re.compile(rb"[A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-]{1,63}){1,3}").fullmatch
 
 
 class UrlRecipe(Recipe):
@@ -113,6 +115,9 @@ def _files(path: Path) -> Iterator[tuple[str, str, bytes]]:
 def _lines(data: bytes, kind: str, name: str) -> Iterator[tuple[str, str]]:
     """Kind and text of every entry of one file."""
     for number, raw in enumerate(data.removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
+        if kind == DOMAINS and _PLAIN(raw):
+            yield DOMAINS, raw.decode()  # nearly every line of a list of a million
+            continue
         line = raw.strip().removeprefix(b"*").lstrip(b".")  # some lists write .host or *.host for all subdomains
         if not line or line[0] == ord("#"):
             continue
