@@ -7,7 +7,7 @@ are linear models over n-grams; here every number is the same in each run on a m
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from pipelines import doc_ids
-from pipelines.documents import DOCUMENTS, read_documents
 from pipelines.provenance.artifact import Artifact, Draft
 from pipelines.provenance.recipe import Recipe
 from pipelines.provenance.tables import rows_digest
+from pipelines.samples import sampled
 
 if TYPE_CHECKING:
     from pipelines.classifier_kernel import Features
@@ -188,7 +188,7 @@ def _examples(
 
     ids, labels, found = [np.zeros(0, "S16")], [np.zeros(0)], []
     for side, label in ((positive, 1.0), (negative, -1.0)):
-        for some, texts in _sampled(side, recipe.classifier_sample_bytes):
+        for some, texts in sampled(side, recipe.classifier_sample_bytes):
             ids.append(some)
             labels.append(np.full(len(some), label))
             found += [_features(piece, recipe) for piece in pieces(texts)]
@@ -196,23 +196,6 @@ def _examples(
     buckets = np.concatenate([np.zeros(0, np.int32), *(rows.buckets for rows in found)])
     values = np.concatenate([np.zeros(0, np.float32), *(rows.values for rows in found)])
     return np.concatenate(ids), np.concatenate(labels), Features(buckets, values, np.cumsum(ends))
-
-
-def _sampled(side: Sequence[Artifact], sample_bytes: int) -> Iterator[tuple[doc_ids.Ids, pa.ChunkedArray]]:
-    """Ids and texts of the documents with the lowest doc_ids, at least one, batch by batch."""
-    parts = [part for artifact in side for part in artifact.parts()]
-    known = [part.table(DOCUMENTS, ["doc_id", "num_bytes"]) for part in parts]
-    ids = np.concatenate([np.zeros(0, "S16"), *(doc_ids.as_numpy(table["doc_id"]) for table in known)])
-    sizes = np.concatenate([np.zeros(0, np.int64), *(np.asarray(table["num_bytes"]) for table in known)])
-    order = doc_ids.order(ids)
-    taken = np.zeros(len(ids), np.bool_)
-    taken[order[: max(1, int(np.searchsorted(np.cumsum(sizes[order]), sample_bytes, side="right")))]] = True
-    start = 0
-    for part in parts:
-        for documents, texts in read_documents(part):
-            chosen = pa.array(taken[start : start + documents.num_rows])
-            start += documents.num_rows
-            yield doc_ids.as_numpy(documents["doc_id"].filter(chosen)), texts["text"].filter(chosen)
 
 
 def _folds(ids: doc_ids.Ids) -> NDArray[np.int64]:

@@ -73,11 +73,19 @@ def _char_grams(data, offsets, table, n):
         if codes[size - 1] != SPACE:
             codes[size] = SPACE
             size += 1
-        for first in range(max(1, size - n + 1) if size > 1 else 0):
-            state = LENGTH_SALT  # no gram of characters has the hash of a gram of words
-            for place in range(first, min(first + n, size)):
-                state = (state + np.uint64(codes[place])) * WORD_BASE
-            hashes[count] = mixed(state)
+        if size == 1:
+            continue  # nothing but separators
+        length = min(n, size)
+        state, power = np.uint64(0), np.uint64(1)
+        for place in range(length):
+            state = state * WORD_BASE + np.uint64(codes[place])
+        for _ in range(length - 1):
+            power *= WORD_BASE
+        hashes[count] = mixed(state ^ (np.uint64(length) * LENGTH_SALT))
+        count += 1
+        for place in range(length, size):
+            state = (state - np.uint64(codes[place - length]) * power) * WORD_BASE + np.uint64(codes[place])
+            hashes[count] = mixed(state ^ (np.uint64(length) * LENGTH_SALT))
             count += 1
     starts[num_docs] = count
     return hashes[:count].copy(), starts
