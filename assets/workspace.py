@@ -1,5 +1,6 @@
 """The workspace: the store and the spec as one Dagster resource, and the one way in which assets are made."""
 
+import functools
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -74,6 +75,7 @@ def _waiting(context: dg.AssetExecutionContext, key: Key, holder: str) -> None:
         tell(message)
 
 
+@functools.cache  # Dagster wants one instance of a type, also where two assets have the same recipe
 def form(recipe: type[Recipe]) -> dict[str, dg.Field]:
     """The launchpad form of a recipe: every field typed, bounded and described; left out means as the spec says."""
     fields = {
@@ -93,7 +95,7 @@ class Bounded(ConfigScalar):
     """A number or a word whose bounds are checked when a run is asked for, before it starts."""
 
     def __init__(self, key: str, kind: ConfigScalarKind, info: FieldInfo) -> None:
-        super().__init__(key, given_name=kind.name.title(), scalar_kind=kind)  # as the UI names it
+        super().__init__(key, given_name=key, scalar_kind=kind)  # one name a type, which the errors print
         self._rule: TypeAdapter[Any] = TypeAdapter(Annotated[info.annotation, *info.metadata])
 
     def post_process(self, value: Any) -> Any:
