@@ -7,7 +7,7 @@ from typing import Any
 import dagster as dg
 
 from assets import benchmarks, corpus, finetuning, pretraining, tokens
-from assets.partitions import CHECKPOINTS, CORPORA, FINETUNES, RUNS, SOURCES, TOKENS, VOCABULARIES
+from assets.partitions import CHECKPOINTS, CLASSIFIERS, CORPORA, FINETUNES, RUNS, SOURCES, TOKENS, VOCABULARIES
 from assets.workspace import Workspace
 from pipelines.provenance.artifact import Artifact
 from pipelines.provenance.fates import FILE, ConservationError, check_conservation, counted
@@ -55,6 +55,12 @@ def round_trip(artifact: Artifact) -> Verdict:
     texts += [text for document in artifact.inputs("training_documents") for text in _some_texts(document, 200)]
     broken = [t for t in texts if tokenizer.decode(tokenizer.encode(t).ids, skip_special_tokens=False) != t]
     return not broken, {"texts": len(texts), "changed": len(broken)}
+
+
+def better_than_chance(artifact: Artifact) -> Verdict:
+    """On documents that it has not learned from, the positive ones are ranked before the negative ones: AUC over 0.5."""
+    measured = artifact.facts["heldout"]
+    return measured["auc"] > 0.5, {name: measured[name] for name in ("docs", "auc", "accuracy", "brier")}
 
 
 def totals(artifact: Artifact) -> Verdict:
@@ -151,6 +157,7 @@ def gate(context: dg.AssetCheckExecutionContext, workspace: Workspace) -> dg.Ass
 
 CHECKS = [
     _check(corpus.raw_documents, SOURCES, conserved),
+    _check(corpus.text_classifier, CLASSIFIERS, better_than_chance, blocking=False),
     _check(corpus.clean_documents, SOURCES, conserved),
     _check(corpus.signatures, SOURCES, conserved),
     _check(corpus.duplicate_clusters, CORPORA, conserved),

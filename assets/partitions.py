@@ -8,6 +8,8 @@ SOURCES = dg.DynamicPartitionsDefinition(name="source")
 CORPORA = dg.DynamicPartitionsDefinition(name="corpus")
 TOKENS = dg.DynamicPartitionsDefinition(name="tokens")  # CORPUS, or CORPUS@VOCABULARY beside the corpus's own
 SUITES = dg.DynamicPartitionsDefinition(name="suite")
+CLASSIFIERS = dg.DynamicPartitionsDefinition(name="classifier")
+REFERENCES = dg.DynamicPartitionsDefinition(name="reference")
 VOCABULARIES = dg.DynamicPartitionsDefinition(name="vocabulary")
 RUNS = dg.DynamicPartitionsDefinition(name="run")
 FINETUNES = dg.DynamicPartitionsDefinition(name="finetune")
@@ -25,6 +27,8 @@ def wanted(spec: Spec) -> dict[str, list[str]]:
         "corpus": list(document.corpora),
         "tokens": list(tokens),
         "suite": list(document.suites),
+        "classifier": list(document.classifiers),
+        "reference": list(document.references),
         "vocabulary": list(document.vocabularies),
         "run": list(document.runs),
         "finetune": list(document.finetunes),

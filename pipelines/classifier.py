@@ -37,6 +37,9 @@ Floats = NDArray[np.float64]
 class ClassifierRecipe(Recipe):
     """What a classifier sees of a text, and how closely it follows its examples."""
 
+    classifier_positive: list[str] = Field(
+        default=[], description="names of the positive sources; all other inputs are negative"
+    )
     classifier_word_ngrams: int = Field(default=2, ge=0, le=5, description="words of the longest n-gram; 0: no words")
     classifier_char_ngram: int = Field(
         default=0, ge=0, le=10, description="characters of an n-gram, for scripts without spaces; 0: none"
@@ -207,7 +210,9 @@ def _folds(ids: doc_ids.Ids) -> NDArray[np.int64]:
 
 def _check(in_order: doc_ids.Ids, labels: Floats, fold: NDArray[np.int64]) -> None:
     if len(in_order) and (twice := int((in_order[1:] == in_order[:-1]).sum())):
-        raise ValueError(f"{twice} documents are given twice; a source is positive or negative, and listed once.")
+        raise ValueError(
+            f"{twice} documents are given twice; a source is positive or negative, with one snapshot that has the document."
+        )
     for name, side in (("positive", labels > 0), ("negative", labels < 0)):
         counts = [int((side & chosen).sum()) for chosen in (fold > CALIBRATION, fold == CALIBRATION, fold == HELD_OUT)]
         if not all(counts):

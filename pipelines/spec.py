@@ -68,6 +68,21 @@ class CorpusSpec(_Table):
     heldout_shards: dict[str, Any] = {}
 
 
+class ClassifierSpec(_Table):
+    """A text classifier: the sources whose documents it is to like, and those that it is to tell from them."""
+
+    positive: list[str] = Field(min_length=1)
+    negative: list[str] = Field(min_length=1)
+    recipe: dict[str, Any] = {}
+
+
+class ReferenceSpec(_Table):
+    """A model of reference text, by which the perplexity of documents is measured."""
+
+    sources: list[str] = Field(min_length=1)
+    recipe: dict[str, Any] = {}
+
+
 class VocabularySpec(_Table):
     """A vocabulary, trained once on a corpus and then frozen under its name."""
 
@@ -109,6 +124,8 @@ class Document(_Table):
     cleaning: dict[str, dict[str, Any]] = {}
     signatures: dict[str, Any] = {}
     corpora: dict[Name, CorpusSpec] = {}
+    classifiers: dict[Name, ClassifierSpec] = {}
+    references: dict[Name, ReferenceSpec] = {}
     vocabularies: dict[Name, VocabularySpec] = {}
     suites: dict[Name, SuiteSpec] = {}
     runs: dict[Name, RunSpec] = {}
@@ -183,17 +200,23 @@ class Spec:
         An entry is ``NAME/SNAPSHOT``, ``NAME`` or ``NAME/latest`` (the newest snapshot that the spec lists), or
         ``installed-docs`` (every distribution in this environment).
         """
-        keys: list[str] = []
-        for entry in self.corpus(corpus).sources:
-            found = self._selected(entry, corpus)
-            keys += [key for key in found if key not in keys]
-        return keys
+        return self._keys(self.corpus(corpus).sources, ("corpora", corpus, "sources"))
+
+    def classifier_sources(self, name: str) -> tuple[list[str], list[str]]:
+        """Partition keys of the positive and of the negative sources of a classifier; entries as a corpus has them."""
+        said: ClassifierSpec = self._named("classifiers", name)
+        where = ("classifiers", name)
+        return self._keys(said.positive, (*where, "positive")), self._keys(said.negative, (*where, "negative"))
+
+    def reference_sources(self, name: str) -> list[str]:
+        """Partition keys of the sources of a reference model; entries as a corpus has them."""
+        return self._keys(self._named("references", name).sources, ("references", name, "sources"))
 
     def all_sources(self) -> list[str]:
-        """Every listed source and every one that a corpus selects by rule."""
+        """Every listed source and every one that a corpus, classifier or reference selects by rule."""
         keys = dict.fromkeys(self.document.sources)
-        for corpus in self.document.corpora:
-            keys.update(dict.fromkeys(self.sources_of(corpus)))
+        for where, entries in self._selections():
+            keys.update(dict.fromkeys(self._keys(entries, where)))
         return list(keys)
 
     def recipe(self, kind: type[AnyRecipe], where: tuple[str, ...], **fixed: Any) -> AnyRecipe:
@@ -218,7 +241,19 @@ class Spec:
         except ValidationError as error:
             raise self._explained(error, where, kind) from None
 
-    def _selected(self, entry: str, corpus: str) -> list[str]:
+    def _selections(self) -> Iterator[tuple[tuple[str, ...], list[str]]]:
+        """Every list of sources with where it is written."""
+        document = self.document
+        yield from ((("corpora", name, "sources"), corpus.sources) for name, corpus in document.corpora.items())
+        for name, classifier in document.classifiers.items():
+            yield ("classifiers", name, "positive"), classifier.positive
+            yield ("classifiers", name, "negative"), classifier.negative
+        yield from ((("references", name, "sources"), said.sources) for name, said in document.references.items())
+
+    def _keys(self, entries: list[str], where: tuple[str, ...]) -> list[str]:
+        return list(dict.fromkeys(key for entry in entries for key in self._selected(entry, where)))
+
+    def _selected(self, entry: str, where: tuple[str, ...]) -> list[str]:
         if entry == INSTALLED:
             return list(self._installed)
         if entry in self.document.sources:
@@ -227,11 +262,11 @@ class Spec:
         snapshots = [key for key in self.document.sources if key.rpartition("/")[0] == name]
         if snapshots:
             return [max(snapshots, key=_natural)]
-        raise self._unknown("sources", entry, ("corpora", corpus, "sources"))
+        raise self._unknown("sources", entry, where)
 
     @cached_property
     def _installed(self) -> dict[str, None]:
-        if not any(INSTALLED in corpus.sources for corpus in self.document.corpora.values()):
+        if not any(INSTALLED in entries for _, entries in self._selections()):
             return {}
         from pipelines.distributions import installed_distributions
 
@@ -259,10 +294,10 @@ class Spec:
         for where, kind, name in self._references():
             if name and name not in getattr(document, kind):
                 raise self._unknown(kind, name, where)
-        for name, corpus in document.corpora.items():
-            for entry in corpus.sources:
+        for where, entries in self._selections():
+            for entry in entries:
                 if entry != INSTALLED:  # always there; listing the environment takes 0.4 s
-                    self._selected(entry, name)
+                    self._selected(entry, where)
         self._check_shapes()
 
     def _check_shapes(self) -> None:

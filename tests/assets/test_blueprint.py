@@ -120,8 +120,15 @@ def test_every_need_stands_before_what_needs_it(blank):
             assert ORDER.index(need.asset) < ORDER.index(key.asset), f"{need} after {key}"
 
 
+JUDGES = {"text_classifier", "reference_model"}  # made where a cleaning asks for them
+
+
 def test_the_ends_of_a_run_need_every_asset_there_is(blank):
-    assert {key.asset for key in blank.keys()} == set(ORDER)
+    assert {key.asset for key in blank.keys()} == set(ORDER) - JUDGES
+
+
+def test_models_that_judge_text_come_after_raw_documents_and_before_clean_ones():
+    assert ORDER[: len(JUDGES) + 2] == ["raw_documents", *sorted(JUDGES, reverse=True), "clean_documents"]
 
 
 def test_the_champion_comes_last(blank):

@@ -28,6 +28,8 @@ def test_every_kind_of_partition_has_the_keys_of_the_spec(blank):
         "corpus": ["small"],
         "tokens": ["small"],
         "suite": ["quiz"],
+        "classifier": [],
+        "reference": [],
         "vocabulary": ["words"],
         "run": ["demo"],
         "finetune": ["demo-source"],

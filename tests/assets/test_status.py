@@ -142,7 +142,10 @@ def test_force_alone_forces_everything_pinned_ones_included(outline, stemma):
     ("arguments", "told"),
     [
         (["nothing"], "no 'nothing' in [runs]. There are: demo."),
-        (["demo", "--select", "clean_doc"], "--select clean_doc: no such asset; there are raw_documents, clean"),
+        (
+            ["demo", "--select", "clean_doc"],
+            "--select clean_doc: no such asset; there are raw_documents, text_classifier",
+        ),
         (["demo", "--select", "signatures", "--select", "nothing"], "--select nothing: no such asset"),
         (["--dry"], "No such option"),
     ],
