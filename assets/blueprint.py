@@ -19,6 +19,7 @@ from pipelines import (
     dedup,
     heldout,
     ingest,
+    instruments,
     mixture,
     shards,
     signatures,
@@ -52,12 +53,19 @@ def raw_documents(spec: Spec, source: str) -> Blueprint:
 
 
 def clean_documents(spec: Spec, source: str) -> Blueprint:
-    return Blueprint(
-        clean.CLEAN_VERSION,
-        clean_recipe.recipe_of(spec, spec.source(source).cleaning),
-        [Key("raw_documents", source)],
-        lambda inputs, recipe, draft, runtime: clean.clean(inputs[0], recipe, draft),
-    )
+    cleaning = spec.source(source).cleaning
+    recipe, lists = clean_recipe.recipe_of(spec, cleaning), clean_recipe.lists_of(spec, cleaning)
+    models = {instruments.CLASSIFIER: recipe.classifier, instruments.REFERENCE: recipe.reference}
+
+    def make(inputs: list[Artifact], recipe: clean_recipe.CleanRecipe, draft: Draft, runtime: Runtime) -> Artifact:
+        found = {model.key.asset: instruments.Place.of(model) for model in inputs[1:]}
+        if [model.key.partition for model in inputs[1:]] != [n for n in (recipe.classifier, recipe.reference) if n]:
+            raise ValueError("a classifier or reference model is chosen in stemma.toml: it is an input, not a number.")
+        brought = instruments.Instruments(*lists, found.get(instruments.CLASSIFIER), found.get(instruments.REFERENCE))
+        return clean.clean(inputs[0], recipe, draft, instruments=brought)
+
+    needs = [Key("raw_documents", source), *(Key(asset, name) for asset, name in models.items() if name)]
+    return Blueprint(clean.CLEAN_VERSION, recipe, needs, make)
 
 
 def signature(spec: Spec, source: str) -> Blueprint:

@@ -74,14 +74,20 @@ def reference_model(context: dg.AssetExecutionContext, workspace: Workspace) -> 
     owners=OWNERS,
     kinds={"arrow", "polars"},
     partitions_def=SOURCES,
-    deps=[raw_documents],
+    deps=[
+        raw_documents,
+        dg.AssetDep(text_classifier, partition_mapping=dg.AllPartitionMapping()),
+        dg.AssetDep(reference_model, partition_mapping=dg.AllPartitionMapping()),
+    ],
     code_version=clean.CLEAN_VERSION,
     config_schema=form(clean_recipe.CleanRecipe),
 )
 def clean_documents(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.MaterializeResult:
-    """Documents in normal form that are in the language asked for, pass the quality rules and carry no addresses.
+    """Documents in normal form that are in the language asked for, pass the quality rules and name no person.
 
-    E-mail and public IP addresses are masked; every measured signal is kept, also of documents that were dropped.
+    Lines of boilerplate are cut; e-mail and IP addresses, phone, card and account numbers, national ids, keys and
+    tokens are masked. Every measured signal is kept, also of documents that were dropped: `stemma preview` tells what
+    other thresholds would keep.
     """
     return workspace.materialize(context)
 

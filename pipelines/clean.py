@@ -14,6 +14,8 @@ import pyarrow.compute as pc
 from pipelines.clean_recipe import CleanRecipe
 from pipelines.documents import CLEAN_SCHEMA, DOCUMENTS, TEXTS, TEXTS_SCHEMA, documents_digest
 from pipelines.filters import c4, fineweb, gopher_quality, gopher_repetition, refinedweb
+from pipelines.instruments import SIGNALS as instrument_signals
+from pipelines.instruments import Instruments
 from pipelines.pieces import TableWriter, join, join_aligned
 from pipelines.privacy import PLACEHOLDERS
 from pipelines.provenance import fates
@@ -24,8 +26,11 @@ from pipelines.tasks import Task, grouped, run_tasks
 if TYPE_CHECKING:
     import polars as pl
 
+    from pipelines.word_rules import WordRule
+
 CLEAN_VERSION = "2"
 SPANS, SIGNALS = "spans.arrow", "signals.arrow"
+NONE = Instruments()
 CACHE_BYTES = 2 << 20  # of text that is cleaned at once: what fits the cache runs twice as fast as 16 MB
 
 SPANS_SCHEMA = pa.schema(
@@ -48,6 +53,7 @@ _MEASURED = [
     refinedweb.SIGNALS,
     c4.SIGNALS,
     fineweb.SIGNALS,
+    instrument_signals,
 ]
 SIGNALS_SCHEMA = pa.schema([pa.field("doc_id", pa.binary(16)), *(field for family in _MEASURED for field in family)])
 SCHEMAS = {
@@ -69,13 +75,15 @@ class Cleaned(NamedTuple):
     spans: pa.Table  # row (number of the text), rule, start, length; of kept texts
 
 
-def clean(raw: Artifact, recipe: CleanRecipe, draft: Draft, *, workers: int = 0) -> Artifact:
+def clean(
+    raw: Artifact, recipe: CleanRecipe, draft: Draft, *, instruments: Instruments = NONE, workers: int = 0
+) -> Artifact:
     """Clean the documents of one source; memory is bounded by the batch.
 
     Normalise, measure every signal of every document, cut lines, let the first rule that it breaks drop it, and mask
     what names people in those that are kept. The bytes do not depend on the number of workers.
     """
-    pieces = run_tasks(clean_piece, _tasks(raw, recipe), draft.workshop, workers=workers, tell=draft.tell)
+    pieces = run_tasks(clean_piece, _tasks(raw, recipe, instruments), draft.workshop, workers=workers, tell=draft.tell)
     join_aligned(pieces, {DOCUMENTS: CLEAN_SCHEMA, TEXTS: TEXTS_SCHEMA}, draft)
     for name in (fates.FILE, SPANS, SIGNALS):
         join(pieces, name, SCHEMAS[name], draft)
@@ -91,15 +99,22 @@ def clean(raw: Artifact, recipe: CleanRecipe, draft: Draft, *, workers: int = 0)
     )
 
 
-def _tasks(raw: Artifact, recipe: CleanRecipe) -> list[Task]:
+def _tasks(raw: Artifact, recipe: CleanRecipe, instruments: Instruments) -> list[Task]:
     """Runs of record batches of the source: how they are cut follows from the source alone."""
     sizes = [pc.sum(table["num_bytes"]).as_py() or 0 for table in read_batches(raw.local(DOCUMENTS), ["num_bytes"])]
     paths = raw.local(DOCUMENTS), raw.local(TEXTS)
-    return [Task(f"{n:06d}", (*paths, batches, recipe)) for n, batches in enumerate(grouped(enumerate(sizes)))]
+    return [
+        Task(f"{n:06d}", (*paths, batches, recipe, instruments)) for n, batches in enumerate(grouped(enumerate(sizes)))
+    ]
 
 
 def clean_piece(
-    folder: Path, documents_file: Path, texts_file: Path, batches: Sequence[int], recipe: CleanRecipe
+    folder: Path,
+    documents_file: Path,
+    texts_file: Path,
+    batches: Sequence[int],
+    recipe: CleanRecipe,
+    instruments: Instruments,
 ) -> None:
     """Clean some record batches of a source."""
     from pipelines.words import pieces
@@ -109,14 +124,25 @@ def clean_piece(
             documents, texts = read_batch(documents_file, batch), read_batch(texts_file, batch)["text"]
             start = 0
             for column in pieces(texts, CACHE_BYTES):
-                tables = _tables(documents.slice(start, len(column)), cleaned(column, recipe))
-                for name, table in tables.items():
+                rows = documents.slice(start, len(column))
+                done = cleaned(column, recipe, urls=rows["url"], instruments=instruments)
+                for name, table in _tables(rows, done).items():
                     writer.write(name, table)
                 start += len(column)
 
 
-def cleaned(texts: pa.LargeStringArray, recipe: CleanRecipe) -> Cleaned:
-    """Clean some texts; rows stay in order, and a row does not depend on the others."""
+def cleaned(
+    texts: pa.LargeStringArray,
+    recipe: CleanRecipe,
+    *,
+    urls: pa.ChunkedArray | None = None,
+    instruments: Instruments = NONE,
+) -> Cleaned:
+    """Clean some texts; rows stay in order, and a row does not depend on the others.
+
+    Repetition, quality and language are measured on the text in normal form; FineWeb's rules and what the instruments
+    see, on what the line rules leave.
+    """
     import polars as pl
 
     from pipelines.judgement import broken_rule
@@ -125,22 +151,32 @@ def cleaned(texts: pa.LargeStringArray, recipe: CleanRecipe) -> Cleaned:
     from pipelines.word_rules import word_rule
 
     rule = word_rule(recipe.word_rule)
+    urls = pa.chunked_array([pa.repeat("", len(texts))]) if urls is None else urls
     texts = _large(written(pl.Series("text", texts, dtype=pl.String), recipe))
     words = rule.words(texts)
     signals = {**gopher_repetition.signals(texts, words), **gopher_quality.signals(texts, words)}
     signals |= {column.name: column.to_arrow() for column in identified(pl.Series("text", texts), recipe.language)}
-    cuts: list[pa.Table] = []
-    for is_on, family in ((recipe.refinedweb, refinedweb), (recipe.c4, c4)):
-        edited = family.edited(texts, recipe, *([rule.sentence_counts] if family is c4 else []))
-        signals |= edited.signals
-        if is_on:
-            texts = edited.texts
-            cuts.append(edited.cuts)
+    texts, cuts = _edited(texts, recipe, rule, signals)
     num_words = rule.word_counts(texts) if cuts else np.diff(words.offsets)
     signals |= fineweb.counted_signals(texts, num_words, recipe)
+    signals |= instruments.signals(texts, urls, recipe)
     frame = pl.DataFrame({name: pl.from_arrow(column) for name, column in signals.items()})
     broken = frame.select(broken_rule(recipe).alias("broken")).unnest("broken")
     return _masked(texts, recipe, signals, broken, cuts)
+
+
+def _edited(
+    texts: pa.LargeStringArray, recipe: CleanRecipe, rule: WordRule, signals: dict[str, pa.Array]
+) -> tuple[pa.LargeStringArray, list[pa.Table]]:
+    """What the line rules leave, and what they cut; rules that are off are measured all the same."""
+    cuts: list[pa.Table] = []
+    edited = refinedweb.edited(texts, recipe)
+    signals |= edited.signals
+    if recipe.refinedweb:
+        texts, cuts = edited.texts, [edited.cuts]
+    edited = c4.edited(texts, recipe, rule.sentence_counts)
+    signals |= edited.signals
+    return (edited.texts, [*cuts, edited.cuts]) if recipe.c4 else (texts, cuts)
 
 
 def _masked(

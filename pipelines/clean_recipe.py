@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
+from pathlib import Path
+from typing import Literal, NamedTuple
 
 from pydantic import Field
 
+from pipelines import url_list, word_list
 from pipelines.filters.c4 import C4Recipe
 from pipelines.filters.fineweb import FineWebRecipe
 from pipelines.filters.gopher_quality import GopherQualityRecipe
 from pipelines.filters.gopher_repetition import GopherRepetitionRecipe
 from pipelines.filters.refinedweb import RefinedWebRecipe
+from pipelines.instruments import InstrumentRecipe
 from pipelines.language import LanguageRecipe
 from pipelines.normalize import NormalizeRecipe
 from pipelines.privacy import PrivacyRecipe
@@ -26,6 +29,7 @@ class CleanRecipe(
     RefinedWebRecipe,
     C4Recipe,
     FineWebRecipe,
+    InstrumentRecipe,
     PrivacyRecipe,
 ):
     """FineWeb's rules with their published bounds, a language that is likelier than all others, masks on."""
@@ -75,17 +79,41 @@ def docs() -> CleanRecipe:
     )
 
 
+class Lists(NamedTuple):
+    """Files that a cleaning table names; what counts of them is their digest, which stands in the recipe."""
+
+    url_list: Path | None
+    bad_words: Path | None
+
+
 def recipe_of(spec: Spec, name: str) -> CleanRecipe:
     """The recipe in the table ``[cleaning.NAME]``: a preset (``web`` if it names none) and what it says otherwise.
 
     Raises:
-        SpecError: for a preset or a field that does not exist, or a value out of bounds.
+        SpecError: for a preset, a list or a field that does not exist, or a value out of bounds.
     """
     said = dict(spec.document.cleaning.get(name, {}))
     preset = said.pop("preset", "web")
     if preset not in PRESETS:
         raise spec.error(("cleaning", name, "preset"), f"no preset {preset!r}; there are: {', '.join(PRESETS)}")
+    lists = lists_of(spec, name)
+    for key, path, list_digest in zip(Lists._fields, lists, (url_list.list_digest, word_list.list_digest), strict=True):
+        if said.pop(key, None) and path:
+            try:
+                said[f"{key}_digest"] = list_digest(path)
+            except ValueError as error:
+                raise spec.error(("cleaning", name, key), str(error).rstrip(".")) from None
+    for key, table in (("classifier", spec.document.classifiers), ("reference", spec.document.references)):
+        if said.get(key, "") and said[key] not in table:
+            there = ", ".join(table) or "none"
+            raise spec.error(("cleaning", name, key), f"no {said[key]!r} in [{key}s]; there are: {there}")
     return spec.checked(CleanRecipe, ("cleaning", name), **{**PRESETS[preset]().model_dump(), **said})
+
+
+def lists_of(spec: Spec, name: str) -> Lists:
+    """Where the lists of a cleaning table lie, beside the spec."""
+    said = spec.document.cleaning.get(name, {})
+    return Lists(*(spec.path.parent / str(said[key]) if said.get(key) else None for key in Lists._fields))
 
 
 PRESETS: dict[str, Callable[[], CleanRecipe]] = {"web": web, "fineweb": fineweb, "docs": docs}

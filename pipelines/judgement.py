@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from pipelines import instruments, word_list
 from pipelines.clean_recipe import CleanRecipe
 from pipelines.filters import c4, fineweb, gopher_quality, gopher_repetition, refinedweb
 from pipelines.filters.rules import Rule, first_broken
@@ -23,18 +24,22 @@ class Family(NamedTuple):
 
     switch: str  # field of the recipe; empty: always on
     rules: tuple[Rule, ...]
-    edits: bool = False  # switching it changes the text, and with it what later families measure
+    remeasures: bool = False  # switching it changes what is measured: the text, or what it is measured with
 
 
-# FineWeb's order: language first, then repetition, quality, C4 and its own rules (datatrove's examples/fineweb.py)
+# FineWeb's order: address, language, repetition, quality, C4 and its own rules (datatrove's examples/fineweb.py); then what a team brought
 FAMILIES = (
     Family("", (Rule("empty", "num_chars", "", True, "", 1.0),)),
+    Family("url_list_digest", instruments.URL_RULES, remeasures=True),
     Family("", (Rule("language", "wanted_language_confidence", "min_language_confidence", True),)),
     Family("gopher_repetition", gopher_repetition.RULES),
     Family("gopher_quality", gopher_quality.RULES),
-    Family("refinedweb", refinedweb.RULES, edits=True),
-    Family("c4", c4.RULES, edits=True),
+    Family("refinedweb", refinedweb.RULES, remeasures=True),
+    Family("c4", c4.RULES, remeasures=True),
     Family("fineweb", fineweb.RULES),
+    Family("bad_words_digest", word_list.RULES, remeasures=True),
+    Family("reference", instruments.REFERENCE_RULES, remeasures=True),
+    Family("classifier", instruments.CLASSIFIER_RULES, remeasures=True),
 )
 
 
@@ -51,7 +56,7 @@ def broken_rule(recipe: CleanRecipe) -> pl.Expr:
 def thresholds() -> list[str]:
     """Fields of the recipe that only judge: they may change without a new measurement."""
     fields = [rule.bound for family in FAMILIES for rule in family.rules if rule.bound]
-    switches = [family.switch for family in FAMILIES if family.switch and not family.edits]
+    switches = [family.switch for family in FAMILIES if family.switch and not family.remeasures]
     return list(dict.fromkeys([*switches, *fields]))
 
 

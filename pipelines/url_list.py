@@ -98,6 +98,15 @@ class UrlList:
         return pa.DictionaryArray.from_arrays(reasons.astype(np.int8), pa.array(REASONS)).cast(pa.string())
 
 
+def list_digest(path: Path) -> str:
+    """What :attr:`UrlList.digest` will be, without reading the entries.
+
+    Raises:
+        UrlListError: if there is no list at this path.
+    """
+    return digest(canonical_json([[name, digest(data)] for name, _, data in _files(path)]))
+
+
 def _files(path: Path) -> Iterator[tuple[str, str, bytes]]:
     """Name, kind ("" where each line tells it) and bytes of every list at a path, in the order of their names."""
     try:

@@ -72,10 +72,7 @@ class WordList:
         from pipelines.word_list_kernel import trie_of
 
         path = Path(path)
-        try:
-            data = path.read_bytes()
-        except OSError as error:
-            raise WordListError(f"{path.name}: cannot be read: {(error.strerror or str(error)).lower()}.") from None
+        data = _read(path)
         entries: dict[tuple[int, ...], None] = {}
         for number, line in enumerate(data.removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
             if entry := _entry(line, f"{path.name}:{number}"):
@@ -101,6 +98,22 @@ class WordList:
         from pipelines.words import text_buffers
 
         return found(*text_buffers(texts), *lower_and_class(), *self._trie)
+
+
+def list_digest(path: Path) -> str:
+    """What :attr:`WordList.digest` will be, without reading the entries.
+
+    Raises:
+        WordListError: if there is no list at this path.
+    """
+    return digest(_read(path))
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise WordListError(f"{path.name}: cannot be read: {(error.strerror or str(error)).lower()}.") from None
 
 
 def _entry(line: bytes, where: str) -> tuple[int, ...]:
