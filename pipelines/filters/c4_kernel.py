@@ -5,31 +5,31 @@ This module compiles kernels: import it inside functions, never where the graph 
 
 from __future__ import annotations
 
-import functools
-
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from pipelines.filters.characters import BREAK, DECIMAL, SPACE, char_size, code_at, flags_at, inner
-from pipelines.filters.edit_kernel import (
-    BREAK_REST,
-    BREAK_START,
-    KEPT,
-    WHITE_SPACE,
+from pipelines.filters.bitmap_kernel import (
+    ALL,
+    BREAKS,
+    ONE,
+    SPACES,
+    between,
+    block_start,
     copy,
-    emit,
-    num_runs,
-    room_for,
-    strip,
+    count,
+    last_clear,
+    letter,
+    next_clear,
+    next_set,
+    num_pieces,
 )
+from pipelines.filters.characters import DECIMAL, char_size, code_at, flags_at, inner
+from pipelines.filters.edit_kernel import BREAK_START, WHITE_SPACE, add_span, emit, room_for, visible_bounds
 
 LONG_WORD, UNTERMINATED, FEW_WORDS, JAVASCRIPT, POLICY, CITATION = range(4, 10)
 
-_SPACE, _BREAK, _ANCHOR, _WIDE = np.uint8(1), np.uint8(2), np.uint8(4), np.uint8(8)
 _HAS_LOREM, _HAS_JAVASCRIPT, _HAS_POLICY, _HAS_CURLY, _HAS_BRACKET = 1, 2, 4, 8, 16
-# each phrase is looked for at its rarest letter: that one, what stands before it, what stands behind it
-_ANCHORS = b"jJvVfFpPkK{["
 
 
 def _bytes(text: str) -> NDArray[np.uint8]:
@@ -43,64 +43,87 @@ _USE_COO, _USES_COO, _USE_OF_COO = _bytes("use coo"), _bytes("uses coo"), _bytes
 _EDIT, _NEEDED = _bytes("edit]"), _bytes("citation needed]")
 
 
-@functools.cache
-def classes() -> NDArray[np.uint8]:
-    """By byte: what the walk has to look at."""
-    table = np.zeros(256, np.uint8)
-    table[[0x09, 0x1F, 0x20]] = _SPACE
-    table[[0x0A, 0x0B, 0x0C, 0x0D, 0x1C, 0x1D, 0x1E]] = _SPACE | _BREAK
-    table[list(_ANCHORS)] = _ANCHOR
-    table[0x80:] = _WIDE
-    table.flags.writeable = False
-    return table
-
-
 @njit(cache=True, nogil=True)
-def edited(data, offsets, table, kinds, max_chars, min_words, citations, terminal, javascript, policy):
+def edited(data, offsets, bits, table, max_chars, min_words, citations, terminal, javascript, policy):
     """Edited bytes and where each text ends; cuts [n, 4]; kept lines, where each ends, the first of each document;
     counts [3, docs]: lines with lorem ipsum, with a curly bracket, and the latter before any of the former.
     """
-    num_docs = offsets.size - 1
-    total, breaks = offsets[num_docs] - offsets[0], num_docs
-    for at in range(offsets[0], offsets[num_docs]):  # also counts the last bytes of U+0085, U+2028 and U+2029
-        breaks += (data[at] < 0x20) | (data[at] == 0x85) | (data[at] == 0xA8) | (data[at] == 0xA9)
+    num_docs, total = offsets.size - 1, offsets[-1]
+    anchors = np.empty((len(bits), 1), np.uint64)
+    _fill_anchors(data, anchors)
     out, lines = np.empty(total, np.uint8), np.empty(total, np.uint8)
     ends, first_line = np.empty(num_docs, np.int64), np.empty(num_docs + 1, np.int64)
-    counted, line_ends = np.zeros((3, num_docs), np.int64), np.empty(breaks, np.int64)
-    cuts, labels = np.empty((total // 64 + 16, 4), np.int64), np.zeros(1024, np.uint8)
+    counted, line_ends = np.zeros((3, num_docs), np.int64), np.empty(count(bits, BREAKS, 0, total) + num_docs, np.int64)
+    cuts, spans = np.empty((1024, 4), np.int64), np.empty((1024, 3), np.int64)
     filled = num_cuts = num_lines = line_bytes = 0
     for doc in range(num_docs):
         start, end = offsets[doc], offsets[doc + 1]
         first_line[doc] = num_lines
-        if labels.size < end - start:
-            labels = np.zeros(2 * (end - start), np.uint8)
-        else:
-            labels[: end - start] = KEPT
-        num_lines, line_bytes = _walk(
-            data, start, end, table, kinds, max_chars, min_words, citations, terminal, javascript, policy,
-            labels, lines, line_bytes, line_ends, num_lines, counted, doc,
+        most = 4 * count(bits, BREAKS, start, end) + 4 + count(anchors, 0, start, end)
+        spans = room_for(spans, 0, most)
+        num_lines, line_bytes, num_spans = _walk(
+            data, start, end, bits, anchors, table, max_chars, min_words, citations, terminal, javascript, policy,
+            spans, lines, line_bytes, line_ends, num_lines, counted[:, doc],
         )  # fmt: skip
-        strip(data, start, end, labels, table)
-        cuts = room_for(cuts, num_cuts, num_runs(labels, end - start))
-        filled, num_cuts = emit(data, start, end, labels, doc, out, filled, cuts, num_cuts)
+        cuts = room_for(cuts, num_cuts, num_spans + 2)
+        first, last = visible_bounds(bits, start, end, spans[:num_spans])
+        filled, num_cuts = emit(
+            data, bits, start, end, spans[:num_spans], first, last, doc, out, filled, cuts, num_cuts
+        )
         ends[doc] = filled
     first_line[num_docs] = num_lines
     return out[:filled], ends, cuts[:num_cuts], lines[:line_bytes], line_ends[:num_lines], first_line, counted
 
 
 @inner
+def _fill_anchors(data, anchors):
+    """By bit: each phrase is looked for at one rare letter, if its nearest neighbours are the right ones.
+
+    A neighbour in another block is taken on trust.
+    """
+    last = ~(ALL >> ONE)
+    for block in range(len(anchors)):
+        at, shift = block_start(data, block)
+        a, i, o = letter(data, at, 0x61), letter(data, at, 0x69), letter(data, at, 0x6F)
+        e, s, u = letter(data, at, 0x65), letter(data, at, 0x73), letter(data, at, 0x75)
+        spaces = between(data, at, 0x20, 1)
+        before_a, before_i, before_s = a >> ONE | last, i >> ONE | last, s >> ONE | last
+        before_u, before_e = (u >> ONE | last) >> ONE | last, (e >> ONE | last) >> ONE | last
+        behind_i, behind_o = i << ONE | ONE, o << ONE | ONE
+        found = letter(data, at, 0x6A) & before_a  # javascript
+        found |= letter(data, at, 0x76) & before_a & behind_i  # privacy
+        found |= letter(data, at, 0x66) & behind_o & (spaces >> ONE | last) & before_u  # terms of use
+        found |= letter(data, at, 0x70) & behind_i & before_s  # lorem ipsum
+        found |= letter(data, at, 0x6B) & behind_o & before_i & before_e  # cookie
+        found |= between(data, at, 0x5B, 1) | between(data, at, 0x7B, 1)
+        kelvin = (between(data, at, 0x84, 1) >> ONE | last) & between(data, at, 0xE2, 1)
+        anchors[block, 0] = (found | kelvin) >> shift
+
+
+@inner
 def _walk(
-    data, start, end, table, kinds, max_chars, min_words, citations, terminal, javascript, policy,
-    labels, lines, line_bytes, line_ends, num_lines, counted, doc,
+    data, start, end, bits, anchors, table, max_chars, min_words, citations, terminal, javascript, policy,
+    spans, lines, line_bytes, line_ends, num_lines, counted,
 ):  # fmt: skip
-    """Judge every line of a document: label what goes, copy what stays to ``lines``; how many lines and bytes."""
-    at = start
-    while at < end:
-        line = at
-        at, visible, visible_end, next_line, words, is_long, found = _line(data, line, end, table, kinds, max_chars)
-        kept_from = line_bytes
+    """Judge every line of a document: spans of what goes, and what stays is copied to ``lines``; how many lines,
+    bytes and spans.
+    """
+    num_spans, next_line = 0, start
+    while next_line < end:
+        line = next_line
+        at = next_set(bits, BREAKS, line, end)
+        next_line = _next_line(data, at, end)
+        visible = next_clear(bits, SPACES, line, at)
+        visible_end = last_clear(bits, SPACES, visible, at)
+        is_long = visible_end - visible > max_chars and _has_long_word(data, bits, visible, visible_end, max_chars)
+        found = _found(data, line, at, anchors)
+        kept_from, spans_before = line_bytes, num_spans
+        last_end = spans[num_spans - 1, 1] if num_spans else 0
+        num_spans = add_span(spans, num_spans, line, visible, WHITE_SPACE)
         if citations and found & _HAS_BRACKET and not is_long:
-            line_bytes = _without_citations(data, start, visible, visible_end, table, labels, lines, line_bytes)
+            line_bytes, num_spans = _without_citations(
+                data, visible, visible_end, anchors, table, spans, num_spans, lines, line_bytes
+            )
             if line_bytes - kept_from != visible_end - visible:
                 found = _phrases(lines, kept_from, line_bytes)
         else:
@@ -110,77 +133,69 @@ def _walk(
             verdict = LONG_WORD
         elif terminal and not _is_terminated(lines, kept_from, line_bytes):
             verdict = UNTERMINATED
-        elif words < min_words:
+        elif num_pieces(bits, visible, visible_end) < min_words:
             verdict = FEW_WORDS
-        else:
-            counted[0, doc] += found & _HAS_LOREM != 0
+        elif found:
+            counted[0] += found & _HAS_LOREM != 0
             if javascript and found & _HAS_JAVASCRIPT:
                 verdict = JAVASCRIPT
             else:
-                counted[1, doc] += found & _HAS_CURLY != 0
-                counted[2, doc] += found & _HAS_CURLY != 0 and counted[0, doc] == 0
+                counted[1] += found & _HAS_CURLY != 0
+                counted[2] += found & _HAS_CURLY != 0 and counted[0] == 0
                 if policy and found & _HAS_POLICY:
                     verdict = POLICY
         if verdict:
-            line_bytes = kept_from
-            _label(labels, line - start, next_line - start, WHITE_SPACE if visible == visible_end else verdict)
+            line_bytes, num_spans = kept_from, spans_before
+            if num_spans:
+                spans[num_spans - 1, 1] = last_end
+            verdict = WHITE_SPACE if visible == visible_end else verdict
+            num_spans = add_span(spans, num_spans, line, next_line, verdict)
         else:
-            _label(labels, line - start, visible - start, WHITE_SPACE)
-            _label(labels, visible_end - start, at - start, WHITE_SPACE)
+            num_spans = add_span(spans, num_spans, visible_end, at, WHITE_SPACE)
             if next_line - at > 1 or (next_line > at and data[at] != 0x0A):
-                labels[at - start] = BREAK_START
-                _label(labels, at + 1 - start, next_line - start, BREAK_REST)
+                num_spans = add_span(spans, num_spans, at, next_line, BREAK_START)
             line_ends[num_lines] = line_bytes
             num_lines += 1
-        at = next_line
-    return num_lines, line_bytes
+    return num_lines, line_bytes, num_spans
 
 
 @inner
-def _label(labels, start, end, rule):
-    for at in range(start, end):
-        labels[at] = rule
+def _next_line(data, at, end):
+    """Where the line behind the break at ``at`` begins; CR LF is one."""
+    if at == end:
+        return end
+    is_pair = data[at] == 0x0D and at + 1 < end and data[at + 1] == 0x0A
+    return at + 2 if is_pair else at + char_size(data[at])
 
 
 @inner
-def _line(data, line, end, table, kinds, max_chars):
-    """Where the line ends, its visible part, where the next one begins, words, whether one is too long, phrases."""
-    at, visible, visible_end, word, words, found = line, line, line, line, 0, 0
-    inside, is_long = False, False
-    next_line = -1
+def _has_long_word(data, bits, at, end, max_chars):
     while at < end:
-        kind = kinds[data[at]]
-        size = 1
-        if kind:
-            if kind & _WIDE:
-                size = char_size(data[at])
-                full = flags_at(data, at, table)
-                kind = (_SPACE if full & SPACE else np.uint8(0)) | (_BREAK if full & BREAK else np.uint8(0))
-                if data[at] == 0xE2 and code_at(data, at) == 0x212A:  # the Kelvin sign, whose lower case is k
-                    found |= _phrase(data, at, line, end, 3)
-            if kind & _SPACE:
-                if inside:
-                    is_long |= at - word > max_chars and _chars(data, word, at) > max_chars
-                    inside = False
-                if kind & _BREAK:
-                    next_line = at + size
-                    if data[at] == 0x0D and at + 1 < end and data[at + 1] == 0x0A:
-                        next_line += 1
-                    break
-                at += size
-                continue
-            if kind & _ANCHOR:
-                found |= _phrase(data, at, line, end, 1)
-        if not inside:
-            inside, word = True, at
-            if words == 0:
-                visible = at
-            words += 1
-        at += size
-        visible_end = at
-    if inside:
-        is_long |= at - word > max_chars and _chars(data, word, at) > max_chars
-    return at, visible, visible_end, max(next_line, at), words, is_long, found
+        word = at
+        at = next_set(bits, SPACES, at, end)
+        if at - word > max_chars and _chars(data, word, at) > max_chars:
+            return True
+        at = next_clear(bits, SPACES, at, end)
+    return False
+
+
+@inner
+def _found(data, line, end, anchors):
+    """The phrases of a line, as flags."""
+    found, at = 0, next_set(anchors, 0, line, end)
+    while at < end:
+        found |= _phrase_at(data, at, line, end)
+        at = next_set(anchors, 0, at + 1, end)
+    return found
+
+
+@inner
+def _phrase_at(data, at, start, end):
+    if data[at] < 0x80:
+        return _phrase(data, at, start, end, 1)
+    if data[at] == 0xE2 and code_at(data, at) == 0x212A:  # the Kelvin sign, whose lower case is k
+        return _phrase(data, at, start, end, 3)
+    return 0
 
 
 @inner
@@ -240,27 +255,24 @@ def _phrases(data, start, end):
     """The flags of a line whose citations are gone."""
     found = 0
     for at in range(start, end):
-        if data[at] < 0x80:
-            found |= _phrase(data, at, start, end, 1)
-        elif data[at] == 0xE2 and code_at(data, at) == 0x212A:
-            found |= _phrase(data, at, start, end, 3)
+        found |= _phrase_at(data, at, start, end)
     return found
 
 
 @inner
-def _without_citations(data, doc_start, start, end, table, labels, lines, filled):
+def _without_citations(data, start, end, anchors, table, spans, num_spans, lines, filled):
     r"""Copy a line but for what matches ``\[\d*]|\[edit]|\[citation needed]``."""
-    at = start
+    at = kept = start
     while at < end:
-        stop = _citation_end(data, at, end, table) if data[at] == 0x5B else at
+        at = next_set(anchors, 0, at, end)
+        stop = _citation_end(data, at, end, table) if at < end and data[at] == 0x5B else at
         if stop > at:
-            labels[at - doc_start : stop - doc_start] = CITATION
-            at = stop
+            filled = copy(data, kept, at, lines, filled)
+            num_spans = add_span(spans, num_spans, at, stop, CITATION)
+            at = kept = stop
         else:
-            lines[filled] = data[at]
-            filled += 1
             at += 1
-    return filled
+    return copy(data, kept, end, lines, filled), num_spans
 
 
 @inner

@@ -94,7 +94,7 @@ def _cttz(typing_context, word):
     return types.uint64(types.uint64), build
 
 
-_trailing_zeros: Any = intrinsic(_cttz)
+trailing_zeros: Any = intrinsic(_cttz)
 
 
 def _ctpop(typing_context, word):
@@ -104,7 +104,7 @@ def _ctpop(typing_context, word):
     return types.uint64(types.uint64), build
 
 
-_num_ones: Any = intrinsic(_ctpop)
+num_ones: Any = intrinsic(_ctpop)
 
 
 @inner
@@ -126,7 +126,7 @@ _LOW = np.uint64(0x7F7F7F7F7F7F7F7F)
 @inner
 def first_of(marks):
     """The place of the first byte whose high bit is set; 8 if there is none."""
-    return np.int64(_trailing_zeros(marks) >> np.uint64(3))
+    return np.int64(trailing_zeros(marks) >> np.uint64(3))
 
 
 @inner
@@ -164,7 +164,7 @@ def num_word_chars(data, start, end):
     chars, at = end - start, start
     while at < end:
         word = bytes_at(data, at, end - at)
-        chars -= np.int64(_num_ones(word & ~(word << np.uint64(1)) & _HIGH))
+        chars -= np.int64(num_ones(word & ~(word << np.uint64(1)) & _HIGH))
         at += 8
     return chars
 

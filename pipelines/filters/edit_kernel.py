@@ -1,4 +1,4 @@
-"""How an edit becomes text and cuts: every byte of a document bears the number of the rule that removed it, or 0.
+"""How an edit becomes text and cuts: spans of a document that a rule removed, in order; the rest is kept.
 
 This module compiles kernels: import it inside functions, never where the graph is defined.
 """
@@ -10,10 +10,11 @@ import pyarrow as pa
 from numba import njit
 from numpy.typing import NDArray
 
-from pipelines.filters.characters import SPACE, bytes_at, char_size, flags_at, inner, num_chars
+from pipelines.filters.bitmap_kernel import SPACES, copy, last_clear, next_clear, num_characters
+from pipelines.filters.characters import inner
 from pipelines.filters.spans import CUTS
 
-KEPT, WHITE_SPACE, BREAK_START, BREAK_REST = np.uint8(0), np.uint8(1), np.uint8(2), np.uint8(3)
+KEPT, WHITE_SPACE, BREAK_START = range(3)
 FIRST_RULE = 4  # a family's own rules follow
 
 
@@ -30,84 +31,99 @@ def cut_table(cuts: NDArray[np.int64], rules: tuple[str, ...]) -> pa.Table:
     return pa.table([columns[0], names, columns[1], columns[2]], schema=CUTS)
 
 
-@inner
-def strip(data, start, end, labels, table):
-    """str.strip() of what is kept of ``data[start:end]``; ``labels`` begin at ``start``."""
-    at = start
-    while at < end:
-        size = char_size(data[at])
-        if labels[at - start] == KEPT:
-            if not flags_at(data, at, table) & SPACE:
-                break
-            labels[at - start : at - start + size] = WHITE_SPACE
-        elif labels[at - start] == BREAK_START or labels[at - start] == BREAK_REST:
-            labels[at - start : at - start + size] = WHITE_SPACE
-        at += size
-    stop = end
-    while stop > at:
-        place = stop - 1
-        while data[place] & 0xC0 == 0x80:
-            place -= 1
-        if labels[place - start] == KEPT:
-            if not flags_at(data, place, table) & SPACE:
-                break
-            labels[place - start : stop - start] = WHITE_SPACE
-        elif labels[place - start] == BREAK_START or labels[place - start] == BREAK_REST:
-            labels[place - start : stop - start] = WHITE_SPACE
-        stop = place
-
-
-@inner
-def num_runs(labels, size):
-    """At least as many as there are cuts: the places where a label differs from the one before."""
-    count, before = 0, KEPT
-    for at in range(size):
-        count += labels[at] != before
-        before = labels[at]
-    return count
-
-
 @njit(cache=True, nogil=True)
-def room_for(cuts, count, more):
-    """The table of cuts with room for so many more."""
-    if count + more <= len(cuts):
-        return cuts
-    longer = np.empty((2 * (count + more), 4), np.int64)
-    longer[:count] = cuts[:count]
+def room_for(rows, count, more):
+    """The table of cuts or spans with room for so many more."""
+    if count + more <= len(rows):
+        return rows
+    longer = np.empty((2 * (count + more), rows.shape[1]), np.int64)
+    longer[:count] = rows[:count]
     return longer
 
 
 @inner
-def emit(data, start, end, labels, row, out, filled, cuts, count):
-    """Append what is kept to ``out`` and the cuts, in characters, to ``cuts`` [n, 4]: row, rule, start, length."""
-    at, chars = start, 0
-    while at < end:
-        label = labels[at - start]
-        stop = at + 1
-        if label == KEPT:
-            while stop < end and labels[stop - start] == KEPT:
-                stop += 8 if bytes_at(labels, stop - start, 8) == 0 else 1
-            stop = min(stop, end)
-            filled = copy(data, at, stop, out, filled)
-            length = num_chars(data, at, stop)
-        else:
-            same = BREAK_REST if label == BREAK_START else label
-            while stop < end and labels[stop - start] == same:
-                stop += 1
-            length = num_chars(data, at, stop)
-            if label == BREAK_START:
-                out[filled] = 0x0A
-                filled += 1
-            cuts[count, 0], cuts[count, 1], cuts[count, 2], cuts[count, 3] = row, label, chars, length
-            count += 1
-        chars += length
-        at = stop
-    return filled, count
+def add_span(spans, num_spans, start, end, label):
+    """Append a span (start, end, label), or make the last one longer if it ends here and bears the same label."""
+    if start >= end:
+        return num_spans
+    if num_spans and label != BREAK_START:
+        last = spans[num_spans - 1]
+        if last[1] == start and last[2] == label:
+            last[1] = end
+            return num_spans
+    row = spans[num_spans]
+    row[0], row[1], row[2] = start, end, label
+    return num_spans + 1
 
 
 @inner
-def copy(data, start, end, out, filled):
-    """Append a document that stays as it is."""
-    for place in range(start, end):
-        out[filled + place - start] = data[place]
-    return filled + end - start
+def visible_bounds(bits, start, end, spans):
+    """The first and behind the last visible byte that is kept, ``end`` twice if there is none: ``str.strip()``."""
+    first, at = end, start
+    for number in range(len(spans) + 1):
+        stop = spans[number, 0] if number < len(spans) else end
+        found = next_clear(bits, SPACES, at, stop)
+        if found < stop:
+            first = found
+            break
+        if number < len(spans):
+            at = spans[number, 1]
+    if first == end:
+        return end, end
+    stop = end
+    for number in range(len(spans) - 1, -2, -1):
+        at = max(first, spans[number, 1]) if number >= 0 else first
+        if at < stop:
+            last = last_clear(bits, SPACES, at, stop)
+            if last > at:
+                return first, last
+        stop = spans[number, 0]
+    return first, first
+
+
+@inner
+def _add_cut(cuts, count, row, rule, chars, length):
+    """Append a cut, or make the last one longer if it ends here and is of the same rule."""
+    if count and rule != BREAK_START:
+        last = cuts[count - 1]
+        if last[0] == row and last[1] == rule and last[2] + last[3] == chars:
+            last[3] += length
+            return count
+    cut = cuts[count]
+    cut[0], cut[1], cut[2], cut[3] = row, rule, chars, length
+    return count + 1
+
+
+@inner
+def emit(data, bits, start, end, spans, first, last, row, out, filled, cuts, count):
+    """Append what is kept from ``first`` to ``last`` to ``out`` and the cuts, in characters, to ``cuts`` [n, 4]: row, rule, start,
+    length. There have to be places for two cuts more than there are spans.
+    """
+    at, chars = start, 0
+    for number in range(len(spans) + 1):
+        stop = spans[number, 0] if number < len(spans) else end
+        if at < stop:
+            begin = min(max(at, first), stop)
+            close = max(begin, min(stop, last))
+            if begin > at:
+                length = num_characters(bits, at, begin)
+                count = _add_cut(cuts, count, row, WHITE_SPACE, chars, length)
+                chars += length
+            filled = copy(data, begin, close, out, filled)
+            chars += num_characters(bits, begin, close)
+            if close < stop:
+                length = num_characters(bits, close, stop)
+                count = _add_cut(cuts, count, row, WHITE_SPACE, chars, length)
+                chars += length
+        if number < len(spans):
+            start_of, at, label = spans[number, 0], spans[number, 1], spans[number, 2]
+            length = num_characters(bits, start_of, at)
+            if label == BREAK_START:
+                if start_of < first or start_of >= last:
+                    label = WHITE_SPACE
+                else:
+                    out[filled] = 0x0A
+                    filled += 1
+            count = _add_cut(cuts, count, row, label, chars, length)
+            chars += length
+    return filled, count

@@ -56,11 +56,12 @@ def signals(texts: pa.LargeStringArray, words: Words, recipe: FineWebRecipe) -> 
 
 def counted_signals(texts: pa.LargeStringArray, num_words: object, recipe: FineWebRecipe) -> dict[str, pa.Array]:
     """As :func:`signals`, from the number of words of each document: int64 [docs]."""
-    from pipelines.filters.characters import flags, ratio
+    from pipelines.filters.bitmap_kernel import bitmaps
+    from pipelines.filters.characters import ratio
     from pipelines.filters.fineweb_kernel import counts
-    from pipelines.words import text_buffers
 
-    table = counts(*text_buffers(texts), flags(), recipe.short_line_chars)
+    data, offsets, bits, _ = bitmaps(texts)
+    table = counts(data, offsets, bits, recipe.short_line_chars)
     lines, punctuated, short, repeated_chars, chars, newlines = (table[:, column] for column in range(6))
     columns = [
         lines,

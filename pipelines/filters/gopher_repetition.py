@@ -68,11 +68,12 @@ def signals(texts: pa.LargeStringArray, words: Words) -> dict[str, pa.Array]:
     left to right, an n-gram whose words, joined by nothing, appeared before counts in full and the walk goes on
     behind it.
     """
+    from pipelines.filters.bitmap_kernel import bitmaps
     from pipelines.filters.characters import ratio
     from pipelines.filters.repetition_kernel import counts
-    from pipelines.words import text_buffers
 
-    table = counts(*text_buffers(texts), *words)
+    data, offsets, bits, base = bitmaps(texts)
+    table = counts(data, offsets, bits, *words.moved(-base))
     chars, paragraphs, lines = table[:, 0], table[:, 1], table[:, 4]
     wholes = [paragraphs, chars, lines, chars] + [chars] * (len(TOP_GRAMS) + len(DUPLICATE_GRAMS))
     parts = [table[:, column] for column in (2, 3, 5, 6, *range(7, 7 + len(wholes) - 4))]

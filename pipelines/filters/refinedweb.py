@@ -48,12 +48,15 @@ SIGNALS = [pa.field("removed_words_ratio", pa.float64())]  # 1.0 of a text witho
 def edited(texts: pa.LargeStringArray, recipe: RefinedWebRecipe) -> Edited:
     """What the line rules leave, and the share of words that they cut."""
     from pipelines.filters import refinedweb_kernel
+    from pipelines.filters.bitmap_kernel import bitmaps
     from pipelines.filters.characters import flags
     from pipelines.filters.edit_kernel import cut_table, edited_column
-    from pipelines.words import text_buffers
 
+    data, offsets, bits, _ = bitmaps(texts)
     out, ends, cuts, removed = refinedweb_kernel.edited(
-        *text_buffers(texts),
+        data,
+        offsets,
+        bits,
         flags(),
         recipe.max_upper_case_ratio,
         recipe.max_digits_ratio,

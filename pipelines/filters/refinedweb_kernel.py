@@ -10,130 +10,196 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from pipelines.filters.bitmap_kernel import (
+    ALL,
+    DIGITS,
+    FEEDS,
+    ONE,
+    RESTS,
+    SPACES,
+    UPPERS,
+    WORDS,
+    between,
+    block_start,
+    copy,
+    count,
+    letter,
+    next_set,
+    part_mask,
+)
 from pipelines.filters.characters import (
     DECIMAL,
-    DIGIT,
     SPACE,
-    UPPER,
     WORD,
-    bytes_at,
     char_size,
     code_at,
     flags_at,
     inner,
-    next_byte,
+    num_ones,
+    trailing_zeros,
 )
-from pipelines.filters.edit_kernel import KEPT, WHITE_SPACE, copy, emit, num_runs, room_for
+from pipelines.filters.edit_kernel import KEPT, WHITE_SPACE, add_span, emit, room_for
 from pipelines.filters.phrases_kernel import ITEMS, LAST, cut, has_phrase
 
-UPPER_CASE, DIGITS, COUNTER, FEW_WORDS, PHRASE = np.uint8(4), np.uint8(5), np.uint8(6), np.uint8(7), np.uint8(8)
+UPPER_CASE, ONLY_DIGITS, COUNTER, FEW_WORDS, PHRASE = np.uint8(4), np.uint8(5), np.uint8(6), np.uint8(7), np.uint8(8)
 
 # columns of the table of lines
-_START, _END, _CHARS, _UPPER, _DIGITS, _WORDS, _ALIVE = range(7)
+_START, _END, _CHARS, _UPPER, _DIGITS, _WORDS, _ALIVE, _PHRASE = range(8)
+# columns of the bitmaps that only these rules need: where words begin, letters and digits, where a phrase may stand
+_BEGINNINGS, _ALNUM, _ANCHORS = range(3)
 _COUNTED = np.frombuffer(
     b" likes shares comments retweets reposts quotes bookmarks upvotes downvotes downloads views followers ", np.uint8
 )
 
 
 @njit(cache=True, nogil=True)
-def edited(data, offsets, table, max_upper, max_digits, counters, min_words, phrase_words):
+def edited(data, offsets, bits, table, max_upper, max_digits, counters, min_words, phrase_words):
     """Edited bytes and where each text ends; cuts [n, 4]; the share of words that each document lost."""
     num_docs = offsets.size - 1
-    out = np.empty(offsets[num_docs] - offsets[0], np.uint8)
+    marks = _marks(data, bits)
+    out = np.empty(offsets[num_docs], np.uint8)
     ends, removed = np.empty(num_docs, np.int64), np.zeros(num_docs, np.float64)
-    cuts, lines = np.empty((64, 4), np.int64), np.empty((256, 7), np.int64)
+    cuts, lines, spans = np.empty((64, 4), np.int64), np.empty((256, 8), np.int64), np.empty((256, 3), np.int64)
     labels, text, origin = np.zeros(1024, np.uint8), np.empty(1024, np.uint8), np.empty(1024, np.int64)
     filled = num_cuts = 0
     for doc in range(num_docs):
         start, end = offsets[doc], offsets[doc + 1]
-        lines, num_lines = _measured(data, start, end, table, lines, max(min_words, phrase_words) + 1)
-        if not _is_touched(data, start, end, table, lines[:num_lines], max_upper, max_digits, counters, min_words,
+        lines = room_for(lines, 0, count(bits, FEEDS, start, end) + 1)
+        num_lines = _measure(start, end, bits, marks, lines)
+        before = _num_words(data, marks, start, end, True)
+        if not _is_touched(data, start, end, bits, table, lines[:num_lines], max_upper, max_digits, counters, min_words,
                            phrase_words):  # fmt: skip
             filled = copy(data, start, end, out, filled)
-            removed[doc] = 0.0 if _has_word(data, start, end, table) else 1.0
+            removed[doc] = 0.0 if before else 1.0
             ends[doc] = filled
             continue
-        if labels.size < end - start:
-            labels = np.zeros(2 * (end - start), np.uint8)
+        if labels.size < end - start + 64:
+            labels = np.zeros(2 * (end - start + 64), np.uint8)
             text, origin = np.empty(labels.size, np.uint8), np.empty(labels.size, np.int64)
         else:
             labels[: end - start] = KEPT
-        before = _num_words(data, start, end, table, labels)
         _stages(data, start, end, table, lines[:num_lines], labels, max_upper, max_digits, counters, min_words,
                 phrase_words, text, origin)  # fmt: skip
-        after = _num_words(data, start, end, table, labels)
+        spans, num_spans = _spans(labels, start, end, spans)
+        after = _num_kept_words(data, marks, start, end, spans[:num_spans])
         removed[doc] = (before - after) / before if before else 1.0
-        cuts = room_for(cuts, num_cuts, num_runs(labels, end - start))
-        filled, num_cuts = emit(data, start, end, labels, doc, out, filled, cuts, num_cuts)
+        cuts = room_for(cuts, num_cuts, num_spans + 2)
+        filled, num_cuts = emit(data, bits, start, end, spans[:num_spans], start, end, doc, out, filled, cuts, num_cuts)
         ends[doc] = filled
     return out[:filled], ends, cuts[:num_cuts], removed
 
 
+@inner
+def _fill_marks(data, bits, marks):
+    last, over = ~(ALL >> ONE), np.uint64(0)
+    last2 = last | last >> ONE
+    for block in range(len(bits)):
+        at, shift = block_start(data, block)
+        parted = (between(data, at, 0x20, 1) | between(data, at, 0x09, 5) | between(data, at, 0x00, 1)) >> shift
+        alnum = bits[block, WORDS] & ~bits[block, RESTS] & ~(between(data, at, 0x5F, 1) >> shift)
+        marks[block, _BEGINNINGS] = alnum & (parted << ONE | over)
+        marks[block, _ALNUM] = alnum
+        over = parted >> np.uint64(63)
+        a, m, r, t = (letter(data, at, 0x61), letter(data, at, 0x6D), letter(data, at, 0x72), letter(data, at, 0x74))
+        found = letter(data, at, 0x63) & (a >> ONE | last) & (r >> np.uint64(2) | last2)  # cart
+        found &= t >> np.uint64(3) | last2 | last >> np.uint64(2)
+        d, space = letter(data, at, 0x64), between(data, at, 0x20, 1)
+        found |= d & (a << ONE | ONE) & (space >> ONE | last) & (m >> np.uint64(2) | last2)  # read more
+        n, g = letter(data, at, 0x6E), letter(data, at, 0x67)
+        found |= between(data, at, 0x2D, 1) & (n << ONE | ONE) & (g << np.uint64(2) | np.uint64(3))  # sign-in
+        marks[block, _ANCHORS] = found >> shift
+
+
 @njit(cache=True, nogil=True)
-def _measured(data, start, end, table, lines, most_words):
-    """Every line between line feeds: its bytes, characters, upper-case ones, digits, words between white space,
-    these counted up to one more than matters.
-    """
-    at, count = start, 0
+def _marks(data, bits):
+    """The bitmaps that only these rules need; letters of an anchor in the next block are taken on trust."""
+    marks = np.empty((len(bits), 3), np.uint64)
+    _fill_marks(data, bits, marks)
+    return marks
+
+
+@inner
+def _measure(start, end, bits, marks, lines):
+    """Every line between line feeds: its bytes, characters, upper-case ones, digits, words between white space."""
+    at, number = start, 0
     while True:
-        line = at
-        at = next_byte(data, at, end, 0x0A)
-        chars = upper = digits = wide = 0
-        for place in range(line, at):
-            byte = data[place]
-            chars += byte & 0xC0 != 0x80
-            wide += byte >= 0x80
-            upper += (byte >= 0x41) & (byte <= 0x5A)
-            digits += (byte >= 0x30) & (byte <= 0x39)
-        if wide:
-            upper, digits = _wide_counts(data, line, at, table)
-        words = _split_count(data, line, at, table, most_words)
-        if count == len(lines):
-            longer = np.empty((2 * count, 7), np.int64)
-            longer[:count] = lines
-            lines = longer
-        row = lines[count]
-        row[0], row[1], row[2], row[3], row[4], row[5], row[6] = line, at, chars, upper, digits, words, 1
-        count += 1
+        row = lines[number]
+        row[_START], row[_ALIVE] = at, 1
+        number += 1
+        line, at = at, next_set(bits, FEEDS, at, end)
+        row[_END] = at
+        _count_line(bits, line, at, row)
+        row[_PHRASE] = next_set(marks, _ANCHORS, line, at) < at
         if at >= end:
-            return lines, count
+            return number
         at += 1
 
 
 @inner
-def _wide_counts(data, at, end, table):
-    """Upper-case characters and digits of any script."""
-    upper = digits = 0
-    while at < end:
-        kind = flags_at(data, at, table)
-        at += char_size(data[at])
-        upper += kind & UPPER != 0
-        digits += kind & DIGIT != 0
-    return upper, digits
+def _count_line(bits, start, end, row):
+    rests = upper = digits = words = before = np.uint64(0)
+    if start < end:
+        for block in range(start >> 6, ((end - 1) >> 6) + 1):
+            inside = part_mask(block, start, end)
+            rests += num_ones(bits[block, RESTS] & inside)
+            upper += num_ones(bits[block, UPPERS] & inside)
+            digits += num_ones(bits[block, DIGITS] & inside)
+            visible = ~bits[block, SPACES] & inside
+            words += num_ones(visible & ~(visible << ONE | before))
+            before = visible >> np.uint64(63)
+    row[_CHARS], row[_UPPER] = end - start - np.int64(rests), np.int64(upper)
+    row[_DIGITS], row[_WORDS] = np.int64(digits), np.int64(words)
+
+
+@njit(cache=True, nogil=True)
+def _spans(labels, start, end, spans):
+    """What is labelled, as spans; and how many there are."""
+    at, size, num_spans = 0, end - start, 0
+    while at < size:
+        found = between(labels, at, 1, 255)
+        if not found:
+            at += 64
+            continue
+        at += np.int64(trailing_zeros(found))
+        if at >= size:
+            break
+        stop = at + 1
+        while stop < size and labels[stop] == labels[at]:
+            stop += 1
+        spans = room_for(spans, num_spans, 1)
+        num_spans = add_span(spans, num_spans, start + at, start + stop, np.int64(labels[at]))
+        at = stop
+    return spans, num_spans
 
 
 @inner
-def _split_count(data, at, end, table, most):
-    """len(line.split()), or ``most`` if there are more."""
-    words, inside = 0, False
-    while at < end and words < most:
-        byte = data[at]
-        visible = (table[byte] if byte < 0x80 else flags_at(data, at, table)) & SPACE == 0
-        at += 1 if byte < 0x80 else char_size(byte)
-        words += visible and not inside
-        inside = visible
-    return words
+def _num_words(data, marks, start, end, after_space):
+    """Words as DCLM counts them: letters or digits behind ASCII white space; ``after_space`` is of the first byte."""
+    if start == end:
+        return 0
+    first = next_set(marks, _ALNUM, start, start + 1) == start
+    return np.int64(first and after_space) + count(marks, _BEGINNINGS, start + 1, end)
 
 
 @inner
-def _is_touched(data, start, end, table, lines, max_upper, max_digits, counters, min_words, phrase_words):
+def _num_kept_words(data, marks, start, end, spans):
+    total, at, after_space = 0, start, True
+    for number in range(len(spans) + 1):
+        stop = spans[number, 0] if number < len(spans) else end
+        if at < stop:
+            total += _num_words(data, marks, at, stop, after_space)
+            after_space = _parts_words(data[stop - 1])
+        if number < len(spans):
+            at = spans[number, 1]
+    return total
+
+
+@inner
+def _is_touched(data, start, end, bits, table, lines, max_upper, max_digits, counters, min_words, phrase_words):
     """Whether any rule, or stripping, would change the document."""
     if start == end:
         return False
-    last = end - 1
-    while data[last] & 0xC0 == 0x80:
-        last -= 1
-    if flags_at(data, start, table) & SPACE or flags_at(data, last, table) & SPACE:
+    if next_set(bits, SPACES, start, start + 1) == start or next_set(bits, SPACES, end - 1, end) < end:
         return True
     for line in lines:
         if line[_CHARS] == 0:
@@ -144,7 +210,7 @@ def _is_touched(data, start, end, table, lines, max_upper, max_digits, counters,
             return True
         if counters and line[_DIGITS] and _is_counter(data, line[_START], line[_END], table):
             return True
-        if line[_WORDS] <= phrase_words and has_phrase(data, line[_START], line[_END]):
+        if line[_PHRASE] and line[_WORDS] <= phrase_words and has_phrase(data, line[_START], line[_END]):
             return True
     return False
 
@@ -160,7 +226,7 @@ def _stages(
     _strip(data, start, table, lines, labels)
     for line in lines:
         if line[_ALIVE] and line[_CHARS] and line[_DIGITS] / line[_CHARS] > max_digits:
-            _drop(line, start, labels, DIGITS)
+            _drop(line, start, labels, ONLY_DIGITS)
     _strip(data, start, table, lines, labels)
     if counters:
         for line in lines:
@@ -174,9 +240,10 @@ def _stages(
         for line in lines:
             if not line[_ALIVE] or not line[_CHARS] or line[_WORDS] > phrase_words:
                 continue
-            line[_WORDS], line[_CHARS] = cut(
-                data, line[_START], line[_END], start, labels, table, phrase, PHRASE, text, origin
-            )
+            if line[_PHRASE]:
+                line[_WORDS], line[_CHARS] = cut(
+                    data, line[_START], line[_END], start, labels, table, phrase, PHRASE, text, origin
+                )
             if line[_WORDS] == 0:
                 _drop(line, start, labels, PHRASE)
         _strip(data, start, table, lines, labels)
@@ -247,50 +314,9 @@ def _label_line_feeds(data, start, end, lines, labels):
 
 
 @inner
-def _is_word_start(data, at, table):
-    """str.isalnum()"""
-    return data[at] != 0x5F and flags_at(data, at, table) & WORD != 0
-
-
-@inner
 def _parts_words(byte):
     """What DCLM's word counter (fastText's) splits at: ASCII white space and NUL."""
     return byte == 0x20 or 0x09 <= byte <= 0x0D or byte == 0
-
-
-@inner
-def _num_words(data, start, end, table, labels):
-    """Words of what is kept, without a branch that is hard to foresee."""
-    count, at, after_space = 0, start, True
-    while at < end:
-        stop = at
-        while stop < end and labels[stop - start] == KEPT:
-            stop += 8 if bytes_at(labels, stop - start, 8) == 0 else 1
-        for place in range(at, min(stop, end)):
-            byte = data[place]
-            small = byte | 0x20
-            is_alnum = ((small >= 0x61) & (small <= 0x7A)) | ((byte >= 0x30) & (byte <= 0x39))
-            if byte >= 0x80 and after_space:
-                is_alnum = _is_word_start(data, place, table)
-            count += after_space & is_alnum
-            after_space = (byte == 0x20) | ((byte >= 0x09) & (byte <= 0x0D)) | (byte == 0)
-        at = stop
-        while at < end and labels[at - start] != KEPT:
-            at += 1
-    return count
-
-
-@inner
-def _has_word(data, start, end, table):
-    inside = False
-    for at in range(start, end):
-        if _parts_words(data[at]):
-            inside = False
-        else:
-            if not inside and _is_word_start(data, at, table):
-                return True
-            inside = True
-    return False
 
 
 @inner

@@ -9,42 +9,39 @@ This module compiles kernels: import it inside functions, never where the graph 
 
 from __future__ import annotations
 
-import functools
-
 import numpy as np
 import pyarrow as pa
 from numba import njit
 from numpy.typing import NDArray
 
-from pipelines.filters.characters import (
-    SPACE,
-    TERMINAL,
-    WORD,
-    bytes_at,
-    char_size,
-    first_of,
-    flags,
-    flags_at,
-    inner,
-    is_byte,
-    is_no_word,
-    is_wide,
+from pipelines.filters.bitmap_kernel import (
+    ONE,
+    RESTS,
+    SPACES,
+    TERMINALS,
+    WORDS,
+    Bitmaps,
+    bitmaps,
+    next_set,
+    part,
+    part_mask,
 )
+from pipelines.filters.characters import inner, num_ones, trailing_zeros
 from pipelines.filters.spans import Words
-from pipelines.words import text_buffers
 
 WORD_RULE = "regex-1"
 
 
-def regex_words(texts: pa.LargeStringArray) -> Words:
+def regex_words(texts: pa.LargeStringArray, column: Bitmaps | None = None) -> Words:
     """The words of each text, in order."""
-    data, offsets = text_buffers(texts)
-    return Words(*_spans(data, offsets, flags(), _kinds()))
+    _, offsets, bits, base = bitmaps(texts) if column is None else column
+    return Words(*_spans(offsets, bits, base))
 
 
 def regex_word_counts(texts: pa.LargeStringArray) -> NDArray[np.int64]:
     """How many words each text has: int64 [docs]."""
-    return _counts(*text_buffers(texts), flags(), _kinds())
+    _, offsets, bits, _ = bitmaps(texts)
+    return np.diff(_first_words(offsets, bits))
 
 
 def regex_sentence_counts(lines: pa.LargeStringArray) -> NDArray[np.int64]:
@@ -53,117 +50,87 @@ def regex_sentence_counts(lines: pa.LargeStringArray) -> NDArray[np.int64]:
     A sentence ends behind a run of characters that end sentences; closing signs and spaces belong to it, and the next
     one begins at the next word character. A full stop between word characters (3.14, e.g) ends nothing.
     """
-    return _sentences(*text_buffers(lines), flags())
-
-
-@functools.cache
-def _kinds() -> NDArray[np.uint8]:
-    """By byte: 0 white space, 1 part of a word, 2 another visible character, 3 the beginning of a longer character."""
-    table = np.full(256, 3, np.uint8)
-    ascii_flags = flags()[:128]
-    table[:128] = np.where(ascii_flags & WORD, 1, np.where(ascii_flags & SPACE, 0, 2))
-    return table
+    _, offsets, bits, _ = bitmaps(lines)
+    return _sentences(offsets, bits)
 
 
 @inner
-def _kind_at(data, at, table):
-    found = flags_at(data, at, table)
-    return np.uint8(1) if found & WORD else np.uint8(0) if found & SPACE else np.uint8(2)
+def _edges(bits, block, start, end, words_before, visible_before):
+    """Where words begin and, behind their last byte, end; the last bits, which the next block needs.
+
+    Both are first bytes of characters, and no word character behind another.
+    """
+    words = part(bits, WORDS, block, start, end)
+    visible = ~bits[block, SPACES] & part_mask(block, start, end)
+    outside = ~(words & (words << ONE | words_before)) & ~bits[block, RESTS]
+    behind = (visible << ONE | visible_before) & part_mask(block, start, end)
+    return visible & outside, behind & outside, words >> np.uint64(63), visible >> np.uint64(63)
 
 
 @njit(cache=True, nogil=True)
-def _spans(data, offsets, table, kinds):
-    counts = _counts(data, offsets, table, kinds)
-    first_word = np.zeros(counts.size + 1, np.int64)
-    for doc in range(counts.size):
-        first_word[doc + 1] = first_word[doc] + counts[doc]
-    starts, ends = np.empty(first_word[counts.size], np.int64), np.empty(first_word[counts.size], np.int64)
-    _fill(data, offsets, table, kinds, starts, ends)
-    return starts, ends, first_word
-
-
-@inner
-def _fill(data, offsets, table, kinds, starts, ends):
-    count = 0
+def _first_words(offsets, bits):
+    """The number of words before each document, and of all: int64 [docs + 1]."""
+    first_word = np.zeros(offsets.size, np.int64)
     for doc in range(offsets.size - 1):
-        at, end = offsets[doc], offsets[doc + 1]
-        while at < end:
-            start = at
-            at = _run_end(data, at, end, table)
-            if at == start:  # no word character: white space or another visible one
-                kind = kinds[data[at]]
-                if kind == 3:
-                    kind = _kind_at(data, at, table)
-                at += char_size(data[at])
-                if kind == 0:
-                    continue
-            starts[count], ends[count] = start, at
-            count += 1
-            if at < end:  # the one space behind most words, without a branch that is hard to foresee
-                at += data[at] == 0x20
+        start, end = offsets[doc], offsets[doc + 1]
+        total, words, visible = np.uint64(0), np.uint64(0), np.uint64(0)
+        if start < end:
+            for block in range(start >> 6, ((end - 1) >> 6) + 1):
+                starts, _, words, visible = _edges(bits, block, start, end, words, visible)
+                total += num_ones(starts)
+        first_word[doc + 1] = first_word[doc] + np.int64(total)
+    return first_word
+
+
+@njit(cache=True, nogil=True)
+def _spans(offsets, bits, base):
+    first_word = _first_words(offsets, bits)
+    starts, ends = np.empty(first_word[-1] + 64, np.int64), np.empty(first_word[-1] + 64, np.int64)
+    _fill(offsets, bits, base, starts, ends)
+    return starts[: first_word[-1]], ends[: first_word[-1]], first_word
 
 
 @inner
-def _run_end(data, at, end, table):
-    """Behind the word characters from ``at`` on, eight bytes at a time."""
-    while at < end:
-        run = first_of(is_no_word(bytes_at(data, at, end - at)))
-        at += run
-        if run < 8:
-            if at >= end or data[at] < 0x80 or not flags_at(data, at, table) & WORD:
-                return at
-            at += char_size(data[at])
-    return at
+def _fill(offsets, bits, base, starts, ends):
+    begun = ended = 0
+    for doc in range(offsets.size - 1):
+        start, end = offsets[doc], offsets[doc + 1]
+        words = visible = np.uint64(0)
+        if start < end:
+            for block in range(start >> 6, ((end - 1) >> 6) + 1):
+                begin, stop, words, visible = _edges(bits, block, start, end, words, visible)
+                begun = _places(begin, base + (block << 6), starts, begun)
+                ended = _places(stop, base + (block << 6), ends, ended)
+        if ended < begun:
+            ends[ended] = base + end
+            ended += 1
+
+
+@inner
+def _places(found, start, places, count):
+    """Append the place of every bit: eight at a time, as a branch for each would be hard to foresee."""
+    total = count + np.int64(num_ones(found))
+    while count < total:
+        for one in range(8):
+            places[count + one] = start + np.int64(trailing_zeros(found))
+            found &= found - ONE
+        count += 8
+    return total
 
 
 @njit(cache=True, nogil=True)
-def _counts(data, offsets, table, kinds):
-    """A word begins at every visible character but a word character behind another."""
-    counts = np.zeros(offsets.size - 1, np.int64)
-    for doc in range(counts.size):
-        at, end, count, before = offsets[doc], offsets[doc + 1], 0, np.uint8(0)
-        while at < end:
-            kind = kinds[data[at]]
-            if kind == 3:
-                kind = _kind_at(data, at, table)
-                at += char_size(data[at])
-            else:
-                at += 1
-            count += (kind != 0) & (kind & before != 1)  # 1 & 1 alone is 1
-            before = kind
-        counts[doc] = count
-    return counts
-
-
-@njit(cache=True, nogil=True)
-def _sentences(data, offsets, table):
+def _sentences(offsets, bits):
     counts = np.ones(offsets.size - 1, np.int64)
     for doc in range(counts.size):
         at, end, count = offsets[doc], offsets[doc + 1], 1
         while at < end:
-            at = _terminal(data, at, end, table)
-            after_space = False
-            while at < end:
-                kind = flags_at(data, at, table)
-                after_space = not kind & TERMINAL and (after_space or kind & SPACE != 0)
-                if kind & WORD:
-                    count += after_space
-                    break
-                at += char_size(data[at])
+            at = next_set(bits, TERMINALS, at, end)
+            word = next_set(bits, WORDS, at, end)
+            if word == end:
+                break
+            while at < word:  # the last one before the word
+                last = at
+                at = next_set(bits, TERMINALS, at + 1, word)
+            count += next_set(bits, SPACES, last, word) < word
         counts[doc] = count
     return counts
-
-
-@inner
-def _terminal(data, at, end, table):
-    """Where a character that ends sentences comes next, or ``end``."""
-    while at < end:
-        word = bytes_at(data, at, end - at)
-        marks = is_byte(word, 0x2E) | is_byte(word, 0x3F) | is_byte(word, 0x21) | is_wide(word)
-        at += first_of(marks)
-        if not marks:
-            continue
-        if flags_at(data, at, table) & TERMINAL:
-            return at
-        at += char_size(data[at])
-    return min(at, end)

@@ -14,15 +14,11 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from pipelines.filters.bitmap_kernel import FEEDS, SPACES, count, last_clear, next_clear, next_set, num_characters
 from pipelines.filters.characters import (
     bytes_at,
-    first_visible,
-    flags,
     inner,
     is_wide,
-    last_visible,
-    next_byte,
-    num_chars,
     num_word_chars,
 )
 from pipelines.words import mixed
@@ -34,25 +30,20 @@ _BASE = np.uint64(0xF1357AEA2E62A9C3)
 _S29, _S32 = np.uint64(29), np.uint64(32)
 
 
-def counts(data, offsets, starts, ends, first_word):
+@njit(cache=True, nogil=True)
+def counts(data, offsets, bits, starts, ends, first_word):
     """Sixteen whole numbers a document: int64 [docs, 16].
 
     Characters; paragraphs, repeated ones and their characters; lines, repeated ones and their characters; characters
     of the top 2-, 3- and 4-gram times its count; characters of repeated 5- to 10-grams.
     """
-    return _counts(data, offsets, starts, ends, first_word, flags())
-
-
-@njit(cache=True, nogil=True)
-def _counts(data, offsets, starts, ends, first_word, table):
     num_docs = offsets.size - 1
     out = np.zeros((num_docs, COLUMNS), np.int64)
-    most_words, most_lines = 16, 1
+    most_words = 16
     for doc in range(num_docs):
         most_words = max(most_words, first_word[doc + 1] - first_word[doc])
-        most_lines = max(most_lines, num_line_feeds(data, offsets[doc], offsets[doc + 1]) + 1)
     size = 32
-    while size < 2 * max(most_words, most_lines):
+    while size < 2 * max(most_words, 2 * most_lines(offsets, bits)):
         size *= 2
     keys, stamps, values = np.empty(size, np.uint64), np.zeros(size, np.int64), np.empty(size, np.int64)
     gate = np.zeros(4 * size, np.uint8)
@@ -65,19 +56,19 @@ def _counts(data, offsets, starts, ends, first_word, table):
         start, end = offsets[doc], offsets[doc + 1]
         first, words = first_word[doc], first_word[doc + 1] - first_word[doc]
         row = out[doc]
-        row[0] = num_chars(data, start, end)
-        stamp = _lines(data, start, end, keys, stamps, stamp, row)
-        stamp = _paragraphs(data, start, end, keys, stamps, stamp, table, row)
+        row[0] = num_characters(bits, start, end)
+        stamp += 1
+        _lines(data, start, end, bits, keys, stamps, stamp, row)
         _hash_words(data, starts, ends, first, words, hashes, lengths)
         stamp = _top_grams(hashes, lengths, words, keys, stamps, values, stamp, gate, places, slots, row)
-        count, stamp = _candidates(data, starts, ends, first, words, keys, stamps, values, stamp, gate, prefixes,
+        found, stamp = _candidates(data, starts, ends, first, words, keys, stamps, values, stamp, gate, prefixes,
                                    places, slots)  # fmt: skip
-        if len(grams) < count:
-            grams = np.empty((2 * count, 6), np.uint64)
-        _gram_hashes(data, starts, ends, first, words, places[:count], grams)
+        if len(grams) < found:
+            grams = np.empty((2 * found, 6), np.uint64)
+        _gram_hashes(data, starts, ends, first, words, places[:found], grams)
         for n in range(5, 11):
             stamp += 1
-            row[5 + n] = _repeated(grams, places[:count], lengths, words, n, keys, stamps, stamp)
+            row[5 + n] = _repeated(grams, places[:found], lengths, words, n, keys, stamps, stamp)
     return out
 
 
@@ -124,51 +115,50 @@ def is_new(key, keys, stamps, stamp):
 
 
 @inner
-def _lines(data, start, end, keys, stamps, stamp, row):
-    r"""re.split("\n+", text): a text that begins or ends with line feeds has an empty line there."""
-    stamp += 1
-    at = start
+def _lines(data, start, end, bits, keys, stamps, stamp, row):
+    r"""Lines, ``re.split("\n+", text)``, and paragraphs, ``re.split("\n{2,}", text.strip())``.
+
+    A text that begins or ends with line feeds has an empty line there. A paragraph is the sequence of its lines, of
+    which the first and the last one of the text are stripped; their keys share the table.
+    """
+    first = next_clear(bits, SPACES, start, end)
+    last = last_clear(bits, SPACES, first, end)
+    at = paragraph = start
+    state = np.uint64(0)
+    if first == last:
+        row[1] = 1
     while True:
-        line = at
-        at = next_byte(data, at, end, 0x0A)
+        line, at = at, next_set(bits, FEEDS, at, end)
+        key = hash_of(data, line, at)
         row[4] += 1
-        if not is_new(hash_of(data, line, at), keys, stamps, stamp):
+        if not is_new(key, keys, stamps, stamp):
             row[5] += 1
-            row[6] += num_chars(data, line, at)
+            row[6] += num_characters(bits, line, at)
+        behind = next_clear(bits, FEEDS, at, end)
+        begin, stop = max(line, first), min(at, last)
+        if begin < stop:
+            if state == 0:
+                paragraph = begin
+            key = key if stop - begin == at - line else hash_of(data, begin, stop)
+            state = mixed(state * _BASE + key) | np.uint64(1)
+            if behind - at != 1 or at >= last:
+                row[1] += 1
+                if not is_new(state * _STEP, keys, stamps, stamp):
+                    row[2] += 1
+                    row[3] += num_characters(bits, paragraph, stop)
+                state = np.uint64(0)
         if at == end:
-            return stamp
-        while at < end and data[at] == 0x0A:
-            at += 1
+            return
+        at = behind
 
 
 @inner
-def _paragraphs(data, start, end, keys, stamps, stamp, table, row):
-    r"""re.split("\n{2,}", text.strip())."""
-    stamp += 1
-    start = first_visible(data, start, end, table)
-    end = last_visible(data, start, end, table)
-    at = start
-    while True:
-        paragraph = at
-        at = next_byte(data, at, end, 0x0A)
-        while at < end and data[at + 1] != 0x0A:  # what is stripped ends in no line feed
-            at = next_byte(data, at + 1, end, 0x0A)
-        row[1] += 1
-        if not is_new(hash_of(data, paragraph, at), keys, stamps, stamp):
-            row[2] += 1
-            row[3] += num_chars(data, paragraph, at)
-        if at == end:
-            return stamp
-        while at < end and data[at] == 0x0A:
-            at += 1
-
-
-@inner
-def num_line_feeds(data, start, end):
-    count = 0
-    for at in range(start, end):
-        count += data[at] == 0x0A
-    return count
+def most_lines(offsets, bits):
+    """The number of lines of the document that has the most."""
+    most = 1
+    for doc in range(offsets.size - 1):
+        most = max(most, count(bits, FEEDS, offsets[doc], offsets[doc + 1]) + 1)
+    return most
 
 
 @inner
