@@ -109,6 +109,19 @@ def copy(data, start, end, out, filled):
     return filled + end - start
 
 
+def _store(typing_context, out, at, word):
+    def build(context, builder, signature, arguments):
+        data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
+        address = builder.bitcast(builder.gep(data, [arguments[1]]), ir.IntType(64).as_pointer())
+        builder.store(arguments[2], address, align=1)
+        return context.get_dummy_value()
+
+    return types.none(out, types.int64, types.uint64), build
+
+
+put_bytes: Any = intrinsic(_store)  # eight bytes, little-endian
+
+
 @inner
 def between(data, at, first, count):
     """Which of the 64 bytes from ``at`` on are one of ``count`` from ``first`` on."""

@@ -14,11 +14,21 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from pipelines.filters.bitmap_kernel import FEEDS, SPACES, count, last_clear, next_clear, next_set, num_characters
+from pipelines.filters.bitmap_kernel import (
+    FEEDS,
+    SPACES,
+    copy,
+    count,
+    last_clear,
+    next_clear,
+    next_set,
+    num_characters,
+    put_bytes,
+)
 from pipelines.filters.characters import (
     bytes_at,
     inner,
-    is_wide,
+    num_ones,
     num_word_chars,
 )
 from pipelines.words import mixed
@@ -27,7 +37,8 @@ COLUMNS = 16
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 _STEP = np.uint64(0xD6E8FEB86659FD93)
 _BASE = np.uint64(0xF1357AEA2E62A9C3)
-_S29, _S32 = np.uint64(29), np.uint64(32)
+_S32 = np.uint64(32)
+_HIGH = np.uint64(0x8080808080808080)
 
 
 @njit(cache=True, nogil=True)
@@ -47,9 +58,10 @@ def counts(data, offsets, bits, starts, ends, first_word):
         size *= 2
     keys, stamps, values = np.empty(size, np.uint64), np.zeros(size, np.int64), np.empty(size, np.int64)
     gate = np.zeros(4 * size, np.uint8)
-    hashes, lengths = np.zeros(most_words + 16, np.uint64), np.zeros(most_words + 16, np.int64)
-    places, slots = np.empty(most_words, np.int64), np.empty(most_words, np.int64)
-    prefixes = np.empty(most_words, np.uint64)
+    hashes, places = np.empty(most_words, np.uint64), np.empty(most_words, np.int64)
+    prefixes, slots = np.empty(most_words, np.uint64), np.empty(most_words, np.int64)
+    chars, begins = np.empty(most_words + 1, np.int64), np.empty(most_words + 1, np.int64)
+    text = np.empty(64, np.uint8)
     grams = np.empty((64, 6), np.uint64)
     stamp = 0
     for doc in range(num_docs):
@@ -59,34 +71,41 @@ def counts(data, offsets, bits, starts, ends, first_word):
         row[0] = num_characters(bits, start, end)
         stamp += 1
         _lines(data, start, end, bits, keys, stamps, stamp, row)
-        _hash_words(data, starts, ends, first, words, hashes, lengths)
-        stamp = _top_grams(hashes, lengths, words, keys, stamps, values, stamp, gate, places, slots, row)
-        found, stamp = _candidates(data, starts, ends, first, words, keys, stamps, values, stamp, gate, prefixes,
-                                   places, slots)  # fmt: skip
+        if text.size < end - start + 16:
+            text = np.empty(2 * (end - start + 16), np.uint8)
+        _read_words(data, starts, ends, first, words, hashes, chars, begins, text)
+        stamp = _top_grams(hashes, chars, words, keys, stamps, values, stamp, gate, places, slots, row)
+        found, stamp = _candidates(text, begins, words, keys, stamps, values, stamp, gate, prefixes, places, slots)
         if len(grams) < found:
             grams = np.empty((2 * found, 6), np.uint64)
-        _gram_hashes(data, starts, ends, first, words, places[:found], grams)
+        _gram_hashes(text, begins, words, places[:found], grams)
         for n in range(5, 11):
             stamp += 1
-            row[5 + n] = _repeated(grams, places[:found], lengths, words, n, keys, stamps, stamp)
+            row[5 + n] = _repeated(grams, places[:found], chars, words, n, keys, stamps, stamp)
     return out
 
 
 @inner
-def _hash_words(data, starts, ends, first, words, hashes, lengths):
+def _read_words(data, starts, ends, first, words, hashes, chars, begins, text):
+    """Each word's hash, and the characters and bytes before it; ``text``: the words joined by nothing."""
+    filled = total = 0
     for word in range(words):
-        hashes[word], lengths[word] = _word(data, starts[first + word], ends[first + word])
-
-
-@inner
-def _word(data, start, end):
-    """A hash of the bytes, and the number of characters."""
-    size = end - start
-    if size <= 8:
-        word = bytes_at(data, start, size)
-        if not is_wide(word):
-            return mixed((word + np.uint64(size)) * _STEP), size
-    return hash_of(data, start, end), num_word_chars(data, start, end)
+        start, size = starts[first + word], ends[first + word] - starts[first + word]
+        begins[word], chars[word] = filled, total
+        if size <= 8:
+            head = bytes_at(data, start, size)
+            put_bytes(text, filled, head)
+            key = (head + np.uint64(size) * _BASE) * _STEP
+            hashes[word] = (key ^ (key >> _S32)) * _MULTIPLIER
+            total += size - np.int64(num_ones(head & ~(head << np.uint64(1)) & _HIGH))  # bytes that begin no character
+        else:
+            copy(data, start, start + size, text, filled)
+            hashes[word] = hash_of(data, start, start + size)
+            total += num_word_chars(data, start, start + size)
+        filled += size
+    begins[words], chars[words] = filled, total
+    put_bytes(text, filled, np.uint64(0))
+    put_bytes(text, filled + 8, np.uint64(0))
 
 
 @inner
@@ -171,7 +190,7 @@ def _gate_bits(words):
 
 
 @inner
-def _top_grams(hashes, lengths, words, keys, stamps, values, stamp, gate, places, slots, row):
+def _top_grams(hashes, chars, words, keys, stamps, values, stamp, gate, places, slots, row):
     """Characters of the commonest 2-, 3- and 4-gram times its count; of equally common ones the first to appear.
 
     An n-gram can be repeated only where the (n-1)-grams at its two ends are.
@@ -216,10 +235,7 @@ def _top_grams(hashes, lengths, words, keys, stamps, values, stamp, gate, places
                     top = places[number]
                 places[repeated] = places[number]
                 repeated += times > 1
-        chars = n - 1
-        for word in range(top, top + n):
-            chars += lengths[word]
-        row[5 + n] = chars * best
+        row[5 + n] = (chars[top + n] - chars[top] + n - 1) * best
         count = 0
         for number in range(repeated - 1):
             is_next = places[number + 1] == places[number] + 1
@@ -229,7 +245,7 @@ def _top_grams(hashes, lengths, words, keys, stamps, values, stamp, gate, places
 
 
 @inner
-def _candidates(data, starts, ends, first, words, keys, stamps, values, stamp, gate, prefixes, places, slots):
+def _candidates(text, begins, words, keys, stamps, values, stamp, gate, prefixes, places, slots):
     """The places from where a 5-gram's characters may stand twice, in order; how many.
 
     n-grams are equal if their words, joined by nothing, are: "can not" is "cannot". So what is compared are the
@@ -241,47 +257,29 @@ def _candidates(data, starts, ends, first, words, keys, stamps, values, stamp, g
     bits = _gate_bits(words)
     gate[: 1 << bits] = 0
     shift = np.uint64(64 - bits)
-    low, high = np.uint64(0), np.uint64(0)
-    for word in range(words - 1, -1, -1):
-        start = starts[first + word]
-        size = ends[first + word] - start
-        if size < 8:
-            up, down = np.uint64(8 * size), np.uint64(64 - 8 * size)
-            high = (high << up) | (low >> down)
-            low = (low << up) | bytes_at(data, start, size)
-        else:
-            rest = size - 8
-            if rest < 8:
-                high = bytes_at(data, start + 8, rest) | (low << np.uint64(8 * rest)) if rest else low
-            else:
-                high = bytes_at(data, start + 8, 8)
-            low = bytes_at(data, start, 8)
-        key = ((low ^ (low >> _S29)) * _STEP + (high & np.uint64(0xFFFFFFFF))) * _MULTIPLIER
-        key ^= key >> _S32
-        key *= _BASE
+    for word in range(words):
+        low, high = bytes_at(text, begins[word], 8), bytes_at(text, begins[word] + 8, 4)
+        key = (low ^ (high * _BASE)) * _STEP
+        key = (key ^ (key >> _S32)) * _MULTIPLIER
         prefixes[word] = key
         slot = key >> shift
         gate[slot] += gate[slot] < 2
     mask = np.int64(keys.size - 1)
-    count, total = 0, 0
-    for word in range(4):
-        total += ends[first + word] - starts[first + word]
+    count = 0
     for word in range(words - 4):
-        total += ends[first + word + 4] - starts[first + word + 4]
         key = prefixes[word]
-        is_short = total < 12
-        slot = -1
-        if gate[key >> shift] > 1:  # a short one is counted too: its longer n-grams may equal those of one that is not
-            slot = np.int64(key & np.uint64(mask))
-            while stamps[slot] == stamp and keys[slot] != key:
-                slot = (slot + 1) & mask
-            if stamps[slot] != stamp:
-                stamps[slot], keys[slot], values[slot] = stamp, key, 0
-            values[slot] += 1
-        if is_short or slot >= 0:
-            places[count], slots[count] = word, -1 if is_short else slot
-            count += 1
-        total -= ends[first + word] - starts[first + word]
+        is_short = begins[word + 5] - begins[word] < 12
+        if gate[key >> shift] <= 1 and not is_short:
+            continue
+        # a short one is counted too: its longer n-grams may equal those of one that is not
+        slot = np.int64(key & np.uint64(mask))
+        while stamps[slot] == stamp and keys[slot] != key:
+            slot = (slot + 1) & mask
+        if stamps[slot] != stamp:
+            stamps[slot], keys[slot], values[slot] = stamp, key, 0
+        values[slot] += 1
+        places[count], slots[count] = word, -1 if is_short else slot
+        count += 1
     kept = 0
     for number in range(count):
         places[kept] = places[number]
@@ -290,20 +288,24 @@ def _candidates(data, starts, ends, first, words, keys, stamps, values, stamp, g
 
 
 @inner
-def _gram_hashes(data, starts, ends, first, words, places, grams):
-    """For each place the hashes of the 5- to 10-grams' characters: a polynomial over bytes does not see words."""
+def _gram_hashes(text, begins, words, places, grams):
+    """For each place the hashes of the 5- to 10-grams' characters, wherever their words end."""
     for number in range(places.size):
-        at = places[number]
-        key = np.uint64(0)
-        for word in range(at, min(at + 10, words)):
-            for place in range(starts[first + word], ends[first + word]):
-                key = (key + np.uint64(data[place]) + np.uint64(1)) * _BASE
-            if word - at >= 4:
-                grams[number, word - at - 4] = mixed(key)
+        word = places[number]
+        start, state = begins[word], np.uint64(0)
+        at = start
+        for n in range(5, min(10, words - word) + 1):
+            end = begins[word + n]
+            while at + 8 <= end:
+                state = (state ^ bytes_at(text, at, 8)) * _STEP
+                state ^= state >> _S32
+                at += 8
+            key = (state ^ bytes_at(text, at, end - at)) * _BASE + np.uint64(end - start)
+            grams[number, n - 5] = mixed(key)
 
 
 @inner
-def _repeated(grams, places, lengths, words, n, keys, stamps, stamp):
+def _repeated(grams, places, chars, words, n, keys, stamps, stamp):
     """Characters of the n-grams that appeared before, found by a walk that goes on behind each of them."""
     behind, repeated = 0, 0
     for number in range(places.size):
@@ -313,7 +315,6 @@ def _repeated(grams, places, lengths, words, n, keys, stamps, stamp):
         if at > words - n:
             break
         if not is_new(grams[number, n - 5], keys, stamps, stamp):
-            for word in range(at, at + n):
-                repeated += lengths[word]
+            repeated += chars[at + n] - chars[at]
             behind = at + n
     return repeated
