@@ -68,11 +68,12 @@ SIGNALS = [
 
 def signals(texts: pa.LargeStringArray, words: Words) -> dict[str, pa.Array]:
     """The columns of SIGNALS: whole numbers, and ratios of two whole numbers."""
+    from pipelines.filters.bitmap_kernel import bitmaps
     from pipelines.filters.characters import flags, ratio
     from pipelines.filters.quality_kernel import counts
-    from pipelines.words import text_buffers
 
-    counted = counts(*text_buffers(texts), *words, flags())
+    data, offsets, bits, base = bitmaps(texts)
+    counted = counts(data, offsets, bits, base, *words, flags())
     tokens, symbols_free, chars, alpha, stop, lines, bullets, ellipsis_lines, hashes, ellipses = counted
     measured = {
         "num_tokens": tokens,

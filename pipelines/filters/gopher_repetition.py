@@ -73,7 +73,7 @@ def signals(texts: pa.LargeStringArray, words: Words) -> dict[str, pa.Array]:
     from pipelines.filters.repetition_kernel import counts
 
     data, offsets, bits, base = bitmaps(texts)
-    table = counts(data, offsets, bits, *words.moved(-base))
+    table = counts(data, offsets, bits, base, *words)
     chars, paragraphs, lines = table[:, 0], table[:, 1], table[:, 4]
     wholes = [paragraphs, chars, lines, chars] + [chars] * (len(TOP_GRAMS) + len(DUPLICATE_GRAMS))
     parts = [table[:, column] for column in (2, 3, 5, 6, *range(7, 7 + len(wholes) - 4))]

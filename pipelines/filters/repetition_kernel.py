@@ -42,7 +42,7 @@ _HIGH = np.uint64(0x8080808080808080)
 
 
 @njit(cache=True, nogil=True)
-def counts(data, offsets, bits, starts, ends, first_word):
+def counts(data, offsets, bits, base, starts, ends, first_word):
     """Sixteen whole numbers a document: int64 [docs, 16].
 
     Characters; paragraphs, repeated ones and their characters; lines, repeated ones and their characters; characters
@@ -73,7 +73,7 @@ def counts(data, offsets, bits, starts, ends, first_word):
         _lines(data, start, end, bits, keys, stamps, stamp, row)
         if text.size < end - start + 16:
             text = np.empty(2 * (end - start + 16), np.uint8)
-        _read_words(data, starts, ends, first, words, hashes, chars, begins, text)
+        _read_words(data, base, starts, ends, first, words, hashes, chars, begins, text)
         stamp = _top_grams(hashes, chars, words, keys, stamps, values, stamp, gate, places, slots, row)
         found, stamp = _candidates(text, begins, words, keys, stamps, values, stamp, gate, prefixes, places, slots)
         if len(grams) < found:
@@ -86,11 +86,11 @@ def counts(data, offsets, bits, starts, ends, first_word):
 
 
 @inner
-def _read_words(data, starts, ends, first, words, hashes, chars, begins, text):
+def _read_words(data, base, starts, ends, first, words, hashes, chars, begins, text):
     """Each word's hash, and the characters and bytes before it; ``text``: the words joined by nothing."""
     filled = total = 0
     for word in range(words):
-        start, size = starts[first + word], ends[first + word] - starts[first + word]
+        start, size = starts[first + word] - base, ends[first + word] - starts[first + word]
         begins[word], chars[word] = filled, total
         if size <= 8:
             head = bytes_at(data, start, size)

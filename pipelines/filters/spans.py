@@ -20,10 +20,6 @@ class Words(NamedTuple):
     ends: I64  # [words]
     offsets: I64  # [docs + 1]: the words of document d are offsets[d] to offsets[d + 1]
 
-    def moved(self, distance: int) -> Words:
-        """The same words of a buffer that begins elsewhere."""
-        return Words(self.starts + distance, self.ends + distance, self.offsets) if distance else self
-
 
 class Edited(NamedTuple):
     """A column after a family that edits: rows stay in place, and a row does not depend on the others."""
