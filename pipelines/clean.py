@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from pipelines.clean_recipe import CleanRecipe
 from pipelines.documents import CLEAN_SCHEMA, DOCUMENTS, TEXTS, TEXTS_SCHEMA, documents_digest
 from pipelines.filters import c4, fineweb, gopher_quality, gopher_repetition, refinedweb
-from pipelines.instruments import SIGNALS as instrument_signals
+from pipelines.instruments import SIGNALS as INSTRUMENT_SIGNALS
 from pipelines.instruments import Instruments
 from pipelines.pieces import TableWriter, join, join_aligned
 from pipelines.privacy import PLACEHOLDERS
@@ -53,7 +53,7 @@ _MEASURED = [
     refinedweb.SIGNALS,
     c4.SIGNALS,
     fineweb.SIGNALS,
-    instrument_signals,
+    INSTRUMENT_SIGNALS,
 ]
 SIGNALS_SCHEMA = pa.schema([pa.field("doc_id", pa.binary(16)), *(field for family in _MEASURED for field in family)])
 SCHEMAS = {
@@ -145,7 +145,8 @@ def cleaned(
     """
     import polars as pl
 
-    from pipelines.judgement import broken_rule
+    from pipelines.filters.rules import judged
+    from pipelines.judgement import active_rules
     from pipelines.language import identified
     from pipelines.normalize import written
     from pipelines.word_rules import word_rule
@@ -160,9 +161,7 @@ def cleaned(
     num_words = rule.word_counts(texts) if cuts else np.diff(words.offsets)
     signals |= fineweb.counted_signals(texts, num_words, recipe)
     signals |= instruments.signals(texts, urls, recipe)
-    frame = pl.DataFrame({name: pl.from_arrow(column) for name, column in signals.items()})
-    broken = frame.select(broken_rule(recipe).alias("broken")).unnest("broken")
-    return _masked(texts, recipe, signals, broken, cuts)
+    return _masked(texts, recipe, signals, judged(signals, active_rules(recipe), recipe), cuts)
 
 
 def _edited(

@@ -5,13 +5,14 @@ A decision needs the stored signals and the recipe, never the text: thresholds c
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from pipelines.provenance.recipe import Recipe
 
 if TYPE_CHECKING:
     import polars as pl
+    import pyarrow as pa
 
 
 class Rule(NamedTuple):
@@ -50,3 +51,24 @@ def first_broken(rules: list[tuple[str, str, pl.Expr]]) -> pl.Expr:
         for reason, signal, broken in rules
     ]
     return pl.coalesce(cases)
+
+
+def judged(signals: Mapping[str, pa.Array], rules: Sequence[Rule], recipe: Recipe) -> pl.DataFrame:
+    """As :func:`broken_rule`, over columns: ``reason`` and ``value`` of each document, null if it breaks none.
+
+    An expression over some 40 rules takes 2 ms a call, as long as measuring 100 kB of text; this takes a tenth.
+    """
+    import numpy as np
+    import polars as pl
+
+    num_docs = len(next(iter(signals.values())))
+    first, values = np.full(num_docs, len(rules)), np.zeros(num_docs)
+    for place in range(len(rules) - 1, -1, -1):
+        rule = rules[place]
+        limit, column = rule.limit(recipe), signals[rule.signal].to_numpy(zero_copy_only=False)
+        broken = column < limit if rule.is_least else column > limit
+        np.copyto(first, place, where=broken)
+        np.copyto(values, column, where=broken)
+    reasons = pl.Series("reason", [*(rule.reason for rule in rules), None], pl.String).gather(first)
+    value = pl.Series("value", values).set(pl.Series(first == len(rules)), None)
+    return pl.DataFrame([reasons, value])

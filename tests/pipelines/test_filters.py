@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from pipelines.filters import c4, fineweb, gopher_quality, gopher_repetition, refinedweb
 from pipelines.filters.regex_words import regex_sentence_counts, regex_word_counts, regex_words
-from pipelines.filters.rules import broken_rule
+from pipelines.filters.rules import broken_rule, judged
 from pipelines.filters.spans import Words, replacement
 
 FAMILIES = {
@@ -159,9 +159,20 @@ def test_a_document_on_the_bound_stays_and_one_beyond_goes(family, rule):
     beyond = limit - 0.001 if rule.is_least else limit + 0.001
     fine = {r.signal: r.limit(recipe) for r in family.RULES}
     frame = pl.DataFrame([fine, {**fine, rule.signal: beyond}])
-    judged = frame.select(broken_rule(family.RULES, recipe).alias("b"))["b"].to_list()
-    assert judged[0] is None or judged[0]["reason"] is None
-    assert judged[1] == {"reason": rule.reason, "value": beyond}
+    found = frame.select(broken_rule(family.RULES, recipe).alias("b"))["b"].to_list()
+    assert found[0] is None or found[0]["reason"] is None
+    assert found[1] == {"reason": rule.reason, "value": beyond}
+    columns = {name: frame[name].to_arrow() for name in frame.columns}
+    assert judged(columns, family.RULES, recipe).to_dicts() == [{"reason": None, "value": None}, found[1]]
+
+
+@given(st.lists(TEXTS, min_size=1, max_size=4))
+def test_columns_are_judged_as_the_expression_judges_them(texts):
+    for family, recipe in FAMILIES.items():
+        signals = measured(family, texts)
+        frame = pl.DataFrame({name: pl.from_arrow(values) for name, values in signals.items()})
+        expected = frame.select(broken_rule(family.RULES, recipe).alias("b")).unnest("b")
+        assert judged(signals, family.RULES, recipe).equals(expected)
 
 
 def test_every_rule_bounds_a_signal_of_its_family_and_no_two_families_share_a_name():
