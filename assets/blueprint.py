@@ -1,7 +1,7 @@
 """Blueprints: what each asset is made from and by which library call, according to the spec. No Dagster here.
 
-One function an asset, in the order in which the data flows. The planner asks them what would be built; the builder,
-the Dagster assets and the process pool ask them to build it.
+One function an asset, in the order in which the data flows (``blueprint_corpus.py`` has those of documents). The
+planner asks them what would be built; the builder, the Dagster assets and the process pool ask them to build it.
 """
 
 from __future__ import annotations
@@ -9,24 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from assets import text_models
+from assets import blueprint_corpus, text_models
 from assets.making import Blueprint, Runtime
 from evals import bundle, card, gate, harness, scores, suites
-from pipelines import (
-    clean,
-    clean_recipe,
-    decontaminate,
-    dedup,
-    heldout,
-    ingest,
-    instruments,
-    mixture,
-    shards,
-    signatures,
-    sources,
-    unique,
-    vocabulary,
-)
+from pipelines import mixture, shards, vocabulary
 from pipelines.provenance.artifact import Artifact, Draft
 from pipelines.provenance.lineage import ancestor
 from pipelines.provenance.manifest import Key
@@ -34,92 +20,6 @@ from pipelines.provenance.store import Store
 from pipelines.spec import Spec
 from training import finetune, finetune_data, pretrain, recipes
 from training.numerics import numerics
-
-# -- corpus ----------------------------------------------------------------------------------------------------
-
-
-def raw_documents(spec: Spec, source: str) -> Blueprint:
-    said = spec.source(source)
-    name, _, snapshot = source.rpartition("/")
-    path = sources.located(spec.path.parent, said.path, said.reader)
-    fields = said.model_dump(exclude={"path", "cleaning"}, exclude_unset=True)
-    recipe = spec.checked(sources.IngestRecipe, ("sources", source), source=name, snapshot=snapshot, **fields)
-    return Blueprint(
-        ingest.INGEST_VERSION,
-        sources.pinned(recipe, path),
-        [],
-        lambda inputs, recipe, draft, runtime: ingest.ingest(recipe, draft, path=path),
-    )
-
-
-def clean_documents(spec: Spec, source: str) -> Blueprint:
-    cleaning = spec.source(source).cleaning
-    recipe, lists = clean_recipe.recipe_of(spec, cleaning), clean_recipe.lists_of(spec, cleaning)
-    models = {instruments.CLASSIFIER: recipe.classifier, instruments.REFERENCE: recipe.reference}
-
-    def make(inputs: list[Artifact], recipe: clean_recipe.CleanRecipe, draft: Draft, runtime: Runtime) -> Artifact:
-        found = {model.key.asset: instruments.Place.of(model) for model in inputs[1:]}
-        if [model.key.partition for model in inputs[1:]] != [n for n in (recipe.classifier, recipe.reference) if n]:
-            raise ValueError("a classifier or reference model is chosen in stemma.toml: it is an input, not a number.")
-        brought = instruments.Instruments(*lists, found.get(instruments.CLASSIFIER), found.get(instruments.REFERENCE))
-        return clean.clean(inputs[0], recipe, draft, instruments=brought)
-
-    needs = [Key("raw_documents", source), *(Key(asset, name) for asset, name in models.items() if name)]
-    return Blueprint(clean.CLEAN_VERSION, recipe, needs, make)
-
-
-def signature(spec: Spec, source: str) -> Blueprint:
-    return Blueprint(
-        signatures.VERSION,
-        spec.recipe(signatures.SignatureRecipe, ("signatures",)),
-        [Key("clean_documents", source)],
-        lambda inputs, recipe, draft, runtime: signatures.sign(inputs[0], recipe, draft),
-    )
-
-
-def duplicate_clusters(spec: Spec, corpus: str) -> Blueprint:
-    chosen = spec.sources_of(corpus)
-    half = len(chosen)
-    return Blueprint(
-        dedup.VERSION,
-        spec.recipe(dedup.DedupRecipe, ("corpora", corpus, "dedup")),
-        [Key("clean_documents", s) for s in chosen] + [Key("signatures", s) for s in chosen],
-        lambda inputs, recipe, draft, runtime: dedup.cluster(inputs[:half], inputs[half:], recipe, draft),
-    )
-
-
-def unique_documents(spec: Spec, corpus: str) -> Blueprint:
-    return Blueprint(
-        unique.VERSION,
-        unique.UniqueRecipe(),
-        [*(Key("clean_documents", s) for s in spec.sources_of(corpus)), Key("duplicate_clusters", corpus)],
-        lambda inputs, recipe, draft, runtime: unique.unique(inputs[:-1], inputs[-1], recipe, draft),
-    )
-
-
-def heldout_documents(spec: Spec, corpus: str) -> Blueprint:
-    return Blueprint(
-        heldout.VERSION,
-        spec.recipe(heldout.HeldoutRecipe, ("corpora", corpus, "heldout")),
-        [Key("unique_documents", corpus)],
-        lambda inputs, recipe, draft, runtime: heldout.hold_out(inputs[0], recipe, draft),
-    )
-
-
-def training_documents(spec: Spec, corpus: str) -> Blueprint:
-    return Blueprint(
-        decontaminate.VERSION,
-        spec.recipe(decontaminate.DecontaminateRecipe, ("corpora", corpus, "decontaminate")),
-        [
-            Key("unique_documents", corpus),
-            Key("heldout_documents", corpus),
-            *(Key("benchmark_prompts", suite) for suite in spec.corpus(corpus).suites),
-        ],
-        lambda inputs, recipe, draft, runtime: decontaminate.training_documents(
-            inputs[0], inputs[1], inputs[2:], recipe, draft
-        ),
-    )
-
 
 # -- tokens ----------------------------------------------------------------------------------------------------
 
@@ -361,16 +261,16 @@ def audit_bundle(spec: Spec, name: str) -> Blueprint:
 
 
 BLUEPRINTS: dict[str, Callable[[Spec, str], Blueprint]] = {
-    "raw_documents": raw_documents,
+    "raw_documents": blueprint_corpus.raw_documents,
     "text_classifier": text_models.text_classifier,
     "reference_model": text_models.reference_model,
-    "clean_documents": clean_documents,
-    "signatures": signature,
-    "duplicate_clusters": duplicate_clusters,
-    "unique_documents": unique_documents,
-    "heldout_documents": heldout_documents,
+    "clean_documents": blueprint_corpus.clean_documents,
+    "signatures": blueprint_corpus.signature,
+    "duplicate_clusters": blueprint_corpus.duplicate_clusters,
+    "unique_documents": blueprint_corpus.unique_documents,
+    "heldout_documents": blueprint_corpus.heldout_documents,
     "benchmark_prompts": benchmark_prompts,
-    "training_documents": training_documents,
+    "training_documents": blueprint_corpus.training_documents,
     "vocabulary": vocabularies,
     "token_shards": token_shards,
     "heldout_shards": heldout_shards,
