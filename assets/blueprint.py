@@ -265,6 +265,7 @@ BLUEPRINTS: dict[str, Callable[[Spec, str], Blueprint]] = {
     "text_classifier": text_models.text_classifier,
     "reference_model": text_models.reference_model,
     "clean_documents": blueprint_corpus.clean_documents,
+    "source_profile": blueprint_corpus.source_profile,
     "signatures": blueprint_corpus.signature,
     "duplicate_clusters": blueprint_corpus.duplicate_clusters,
     "unique_documents": blueprint_corpus.unique_documents,
@@ -290,4 +291,6 @@ ORDER = list(BLUEPRINTS)
 def ends_of_run(spec: Spec, run: str) -> list[Key]:
     """What a run is for; everything else is made because one of these needs it."""
     names = [run, *spec.finetunes_of(run)]
-    return [Key("champion", run), *(Key("model_card", n) for n in names), *(Key("audit_bundle", n) for n in names)]
+    profiles = [Key("source_profile", source) for source in spec.sources_of(spec.run(run).corpus)]
+    papers = [Key(asset, name) for asset in ("model_card", "audit_bundle") for name in names]
+    return [*profiles, Key("champion", run), *papers]

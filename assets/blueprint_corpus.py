@@ -11,6 +11,7 @@ from pipelines import (
     heldout,
     ingest,
     instruments,
+    profile,
     signatures,
     sources,
     unique,
@@ -48,6 +49,15 @@ def clean_documents(spec: Spec, source: str) -> Blueprint:
 
     needs = [Key("raw_documents", source), *(Key(asset, name) for asset, name in models.items() if name)]
     return Blueprint(clean.CLEAN_VERSION, recipe, needs, make)
+
+
+def source_profile(spec: Spec, source: str) -> Blueprint:
+    return Blueprint(
+        profile.PROFILE_VERSION,
+        spec.recipe(profile.ProfileRecipe, ("profile",)),
+        [Key("raw_documents", source), Key("clean_documents", source)],
+        lambda inputs, recipe, draft, runtime: profile.profile(inputs[0], inputs[1], recipe, draft),
+    )
 
 
 def signature(spec: Spec, source: str) -> Blueprint:

@@ -15,6 +15,7 @@ from rich.markup import escape
 from rich.panel import Panel
 from rich.text import Text
 
+from assets import cli_profile
 from assets.cli import (
     JsonOption,
     SpecOption,
@@ -27,6 +28,7 @@ from assets.cli import (
     show_json,
     table,
 )
+from assets.examples import texts_of
 from pipelines.provenance.artifact import Artifact
 from pipelines.provenance.fates import FILE as FATES_FILE
 from pipelines.provenance.fates import KEPT, MERGED
@@ -34,8 +36,6 @@ from pipelines.provenance.lineage import checkpoint
 from pipelines.provenance.manifest import Key
 from pipelines.provenance.store import Store
 from pipelines.provenance.tables import read_batches
-
-TEXTS = "texts.arrow"
 
 
 @app.command()
@@ -51,12 +51,20 @@ def show(
         ),
     ] = "",
     limit: Annotated[int, typer.Option("-n", min=1, help="How many documents or rows")] = 5,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="source_profile: write its page of plots (HTML) there")
+    ] = None,
     json: JsonOption = False,
     store: StoreOption = "",
 ) -> None:
     """Read what an asset holds: texts that were kept or dropped, beside what was changed; rows of other tables."""
     the_store = open_store(store)
     artifacts = published(the_store, asset, partition)
+    if asset == cli_profile.ASSET:
+        cli_profile.show_profiles(artifacts, limit, json, out)
+        return
+    if out is not None:
+        raise WrongUseError(f"--out writes the page of a {cli_profile.ASSET}; {asset} has none.")
     if any(FATES_FILE in part.names() for part in artifacts[0].parts()):
         found = list(itertools.islice(_documents(artifacts, dropped), limit))
         if not found:
@@ -218,18 +226,6 @@ def _with_texts(part: Artifact, rows: list[dict[str, Any]], everywhere: list[Art
             "after": after.get(row["doc_id"]),
             "survivor_text": survivors.get(row["survivor"]),
         }
-
-
-def texts_of(artifacts: list[Artifact], ids: list[bytes]) -> dict[bytes, str]:
-    """The texts of some documents, from the first artifact that has each."""
-    wanted = pa.array(sorted(set(ids)), pa.binary(16))
-    found: dict[bytes, str] = {}
-    for artifact in artifacts if ids else []:
-        if TEXTS in artifact.names():
-            for batch in read_batches(artifact.local(TEXTS)):
-                for row in batch.filter(pc.is_in(batch["doc_id"], wanted)).to_pylist():
-                    found.setdefault(row["doc_id"], row["text"])
-    return found
 
 
 def _reasons(artifacts: list[Artifact]) -> list[str]:

@@ -13,6 +13,7 @@ from pipelines import (
     heldout,
     ingest,
     ngram_model,
+    profile,
     sources,
     unique,
 )
@@ -88,6 +89,23 @@ def clean_documents(context: dg.AssetExecutionContext, workspace: Workspace) -> 
     Lines of boilerplate are cut; e-mail and IP addresses, phone, card and account numbers, national ids, keys and
     tokens are masked. Every measured signal is kept, also of documents that were dropped: `stemma preview` tells what
     other thresholds would keep.
+    """
+    return workspace.materialize(context)
+
+
+@dg.asset(
+    group_name=GROUP,
+    owners=OWNERS,
+    kinds={"arrow", "parquet"},
+    partitions_def=SOURCES,
+    deps=[raw_documents, clean_documents],
+    code_version=profile.PROFILE_VERSION,
+    config_schema=form(profile.ProfileRecipe),
+)
+def source_profile(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.MaterializeResult:
+    """What a source holds, by language: lengths, why documents went, licences, what was masked, domains, signals.
+
+    For people: plots below, numbers as Parquet, and all of it as one HTML page. Nothing is built on it.
     """
     return workspace.materialize(context)
 
@@ -177,6 +195,7 @@ ASSETS = [
     text_classifier,
     reference_model,
     clean_documents,
+    source_profile,
     signatures,
     duplicate_clusters,
     unique_documents,

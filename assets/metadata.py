@@ -1,10 +1,11 @@
 """What a person reads in the UI beside a materialization: funnel, counts that plot, columns, provenance."""
 
-import re
 from typing import Any
 
 import dagster as dg
 
+from assets.markdown import literal
+from assets.pictures import shown
 from pipelines.provenance.artifact import Artifact
 from pipelines.provenance.fates import FATES, KEPT
 from pipelines.provenance.tables import read_batches
@@ -18,6 +19,7 @@ def described(artifact: Artifact) -> dict[str, Any]:
     if "seen" in artifact.counts:
         metadata["funnel"] = dg.MetadataValue.md(funnel(artifact))
         metadata["kept_ratio"] = artifact.counts[KEPT] / max(artifact.counts["seen"], 1)
+    metadata.update(shown(artifact))
     metadata.update(artifact.counts)
     metadata.update({name: value for name, value in artifact.facts.items() if _plots(value)})
     rows = artifact.counts.get(KEPT, artifact.counts.get("docs", artifact.counts.get("items")))
@@ -40,7 +42,7 @@ def funnel(artifact: Artifact) -> str:
     ]
     told = [(reason, number) for reason, number in reasons_of(artifact).items() if reason not in FATES]
     for reason, number in told[:12]:
-        lines.append(f"| · {_literal(reason)} | {number:,} | {number / seen:.1%} |")
+        lines.append(f"| · {literal(reason)} | {number:,} | {number / seen:.1%} |")
     return "\n".join(lines)
 
 
@@ -67,17 +69,8 @@ def provenance(artifact: Artifact) -> str:
     lines += [f"| from {i.key} | `{i.manifest[:16]}…` |" for i in manifest.inputs[:20]]
     if len(manifest.inputs) > 20:
         lines.append(f"| and {len(manifest.inputs) - 20} more inputs | |")
-    recipe = "\n".join(f"| {name} | {_literal(value)} |" for name, value in manifest.recipe.items())
+    recipe = "\n".join(f"| {name} | {literal(value)} |" for name, value in manifest.recipe.items())
     return "\n".join(lines) + f"\n\n| recipe | |\n|---|---|\n{recipe}"
-
-
-def _literal(value: Any) -> str:
-    """A value as code in a cell of a table: nothing in it is markup, and nothing in it ends the cell."""
-    text = " ".join(str(value).split()).replace("|", "\\|")
-    longest = max(map(len, re.findall("`+", text)), default=0)
-    fence = "`" * (longest + 1)
-    space = " " if longest else ""
-    return f"{fence}{space}{text}{space}{fence}" if text else ""
 
 
 def _plots(value: Any) -> bool:

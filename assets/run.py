@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import dagster as dg
 
 PROCESS_TAG = "stemma/process"  # HOST:PID of the `stemma run` that executes a run in process
-BY_SOURCE = ("raw_documents", "clean_documents", "signatures")
+BY_SOURCE = ("raw_documents", "clean_documents", "source_profile", "signatures")
 
 
 @dataclass

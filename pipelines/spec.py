@@ -122,6 +122,7 @@ class Document(_Table):
     default_run: str = ""
     sources: dict[Name, SourceSpec] = {}
     cleaning: dict[str, dict[str, Any]] = {}
+    profile: dict[str, Any] = {}
     signatures: dict[str, Any] = {}
     corpora: dict[Name, CorpusSpec] = {}
     classifiers: dict[Name, ClassifierSpec] = {}

@@ -135,6 +135,8 @@ def test_the_champion_comes_last(blank):
     """A candidate that the gate refuses has its card and its bundle all the same."""
     assert ORDER[-1] == "champion"
     assert ends_of_run(blank.spec, "demo") == [
+        Key("source_profile", "poems/1"),
+        Key("source_profile", "letters/1"),
         Key("champion", "demo"),
         Key("model_card", "demo"),
         Key("model_card", "demo-source"),

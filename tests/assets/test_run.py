@@ -12,6 +12,7 @@ from pipelines.provenance.manifest import Key
 ASSETS = {
     "raw_documents",
     "clean_documents",
+    "source_profile",
     "signatures",
     "duplicate_clusters",
     "unique_documents",
