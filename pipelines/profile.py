@@ -92,7 +92,10 @@ class Tally:
     def add_unread(self, raw: Artifact) -> None:
         """Records that never became documents: their language and size are not known."""
         counts = fates.counted(read_batches(raw.local(fates.FILE)))
-        kinds = fates.kinds(read_batches(raw.local(fates.FILE)))
+        kinds: dict[str, int] = {}
+        for table in read_batches(raw.local(fates.FILE)):  # one by one: every reason names a place of its own
+            for name, docs in fates.kinds(table).items():
+                kinds[name] = kinds.get(name, 0) + docs
         gone = {name: counts[name] for name in fates.FATES if counts[name] and name != fates.KEPT}
         for dimension, numbers in (("fate", gone), ("reason", kinds)):
             for name, docs in numbers.items():

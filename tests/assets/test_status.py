@@ -103,14 +103,14 @@ def test_a_dry_run_lists_state_and_reason_of_every_step_and_builds_nothing(outli
 def test_a_dry_run_says_how_many_steps_are_due_and_shows_only_those(outline, stemma):
     outline.edit("max_steps = 10", "max_steps = 12")
     said = stemma(outline, "run", "--dry-run")
-    assert "5 of 27 steps would be built; nothing was." in said
+    assert "5 of 29 steps would be built; nothing was." in said
     assert "finetuned_model" in said
     assert "raw_documents" not in said
 
 
 def test_a_dry_run_of_a_finished_run_has_no_table(outline, stemma):
     said = stemma(outline, "run", "--dry-run")
-    assert "0 of 27 steps would be built; nothing was." in said
+    assert "0 of 29 steps would be built; nothing was." in said
     assert "because" not in said
 
 
@@ -157,7 +157,7 @@ def test_wrong_use_is_exit_code_2_and_says_what_there_is(blank, stemma, argument
 def test_a_spec_without_a_default_run_asks_for_a_name(blank, stemma):
     blank.edit('default_run = "demo"\n', "")
     assert "stemma.toml has no default_run; name a run: demo" in stemma(blank, "run", code=2)
-    assert len(stemma.json(blank, "run", "demo", "--dry-run")) == 27
+    assert len(stemma.json(blank, "run", "demo", "--dry-run")) == 29
 
 
 def test_a_store_that_is_a_file_is_a_failure_and_not_wrong_use(blank, stemma, tmp_path):

@@ -10,6 +10,7 @@ import sys
 import time
 import urllib.request
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
@@ -153,6 +154,75 @@ def test_an_asset_page_shows_funnel_checks_and_provenance(served, browser):
     browser.get(f"{base}/assets/clean_documents?view=checks")
     wait_for_text(browser, "conserved")
     shot(browser, "checks")
+
+
+def pictures(browser) -> dict[str, tuple[int, int]]:
+    """Titles of the plots that the browser has drawn, with their sizes in pixels."""
+    script = """return [...document.querySelectorAll("img[src^='data:image/svg+xml']")]
+        .map(image => [image.alt, image.naturalWidth, image.naturalHeight, image.getBoundingClientRect().width])"""
+    return {alt: (wide, high) for alt, wide, high, shown in browser.execute_script(script) if shown > 100}
+
+
+def open_entry(browser, name: str) -> str:
+    """Open the long text of an entry of the metadata; returns what the dialog says."""
+    from selenium.webdriver.common.by import By
+
+    row = browser.find_element(By.XPATH, f"//tr[td[normalize-space(.)='{name}']]//*[contains(text(), 'Show Markdown')]")
+    browser.execute_script("arguments[0].click()", row)
+    deadline = time.monotonic() + 20
+    while not (dialog := browser.find_elements(By.CSS_SELECTOR, "[role=dialog] .dagster-markdown")):
+        assert time.monotonic() < deadline, text_of(browser)[:2000]
+        time.sleep(0.3)
+    return dialog[0].text
+
+
+def dropped_most(workplace) -> str:
+    """The source of which most documents were dropped."""
+    cleaned = [workplace.store.open(*key) for key in workplace.store.keys() if key.asset == "clean_documents"]
+    return max(cleaned, key=lambda artifact: artifact.counts["dropped"]).key.partition
+
+
+def test_the_page_of_clean_documents_shows_plots_and_examples_of_what_was_dropped(served, browser):
+    workplace, base = served
+    source = dropped_most(workplace)
+    browser.get(f"{base}/assets/clean_documents?view=partitions&partition={quote(source, safe='')}")
+    wait_for_text(browser, "plot_drop_reasons")
+    shot(browser, "plots_of_documents")
+    found = pictures(browser)
+    assert {"Funnel", "Words a document, before and after", "Why documents went"} <= set(found)
+    assert all(wide > 100 and high > 20 for wide, high in found.values()), found
+    said = open_entry(browser, "examples")
+    shot(browser, "examples")
+    (reason, *_) = workplace.store.open("clean_documents", source).facts["reasons"]
+    assert reason.removeprefix("dropped: ") in said
+    assert "documents" in said
+    assert "measured" in said
+
+
+def test_the_page_of_a_profile_shows_its_plots_and_the_signals_with_their_bounds(served, browser):
+    workplace, base = served
+    source = dropped_most(workplace)
+    browser.get(f"{base}/assets/source_profile?view=partitions&partition={quote(source, safe='')}")
+    wait_for_text(browser, "plot_licences")
+    shot(browser, "profile")
+    assert {"Funnel", "Licences, by byte of text", "Languages, by document"} <= set(pictures(browser))
+    said = open_entry(browser, "plot_signals")
+    shot(browser, "signals")
+    assert "num_words" in said
+    assert "num_words" in pictures(browser)
+    assert "profile.html" in text_of(browser)
+
+
+def test_the_page_of_a_profile_as_a_file_asks_for_nothing(served, browser, tmp_path):
+    workplace, base = served
+    page = tmp_path / "profile.html"
+    workplace.stemma("show", "source_profile", dropped_most(workplace), "--out", str(page))
+    browser.get(page.as_uri())
+    shot(browser, "profile_page")
+    assert browser.execute_script("return document.querySelectorAll('svg').length") > 10
+    assert browser.execute_script("return performance.getEntriesByType('resource').length") == 0
+    assert not [entry for entry in browser.get_log("browser") if str(page) in entry["message"]]
+    browser.get(f"{base}/asset-groups")
 
 
 def test_the_overview_speaks_of_the_data(served, browser):
