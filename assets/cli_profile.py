@@ -61,7 +61,9 @@ def _show(artifact: Artifact, limit: int) -> None:
         if not dimension.startswith("length"):
             names.sort(key=lambda name: (-sums["docs"][name], name))
         columns = _SUMS if dimension in ("masked", "cut") else _SUMS[:-1]
-        cells: list[list[Any]] = [[plain(name, 80) or "(none)", *(sums[column][name] for column in columns)] for name in names]
+        cells: list[list[Any]] = [
+            [plain(name, 80) or "(none)", *(sums[column][name] for column in columns)] for name in names
+        ]
         if cells:
             heads = ["name", *(f"#{column.removeprefix('num_')}" for column in columns)]
             console.print(

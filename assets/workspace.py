@@ -96,7 +96,8 @@ class Bounded(ConfigScalar):
 
     def __init__(self, key: str, kind: ConfigScalarKind, info: FieldInfo) -> None:
         super().__init__(key, given_name=key, scalar_kind=kind)  # one name a type, which the errors print
-        self._rule: TypeAdapter[Any] = TypeAdapter(Annotated[info.annotation, *info.metadata])
+        bounded: Any = Annotated.__class_getitem__((info.annotation, *info.metadata))  # pyright: ignore[reportAttributeAccessIssue]
+        self._rule: TypeAdapter[Any] = TypeAdapter(bounded)
 
     def post_process(self, value: Any) -> Any:
         try:

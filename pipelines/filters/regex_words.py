@@ -128,6 +128,7 @@ def _sentences(offsets, bits):
             word = next_set(bits, WORDS, at, end)
             if word == end:
                 break
+            last = at
             while at < word:  # the last one before the word
                 last = at
                 at = next_set(bits, TERMINALS, at + 1, word)

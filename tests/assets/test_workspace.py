@@ -19,7 +19,16 @@ from pipelines.sources import IngestRecipe
 from pipelines.vocabulary import VocabularyRecipe
 from training.recipes import FinetuneRecipe, PretrainRecipe
 
-RECIPES = [IngestRecipe, CleanRecipe, HeldoutRecipe, MixtureRecipe, VocabularyRecipe, PretrainRecipe, FinetuneRecipe, GateRecipe]
+RECIPES = [
+    IngestRecipe,
+    CleanRecipe,
+    HeldoutRecipe,
+    MixtureRecipe,
+    VocabularyRecipe,
+    PretrainRecipe,
+    FinetuneRecipe,
+    GateRecipe,
+]
 
 
 def validated(recipe, config):

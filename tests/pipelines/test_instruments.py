@@ -91,7 +91,9 @@ def test_a_classifier_and_a_reference_model_judge_in_any_process(corpora, monkey
     reference = test_ngram_model.trained(corpora, [good], perplexity_order=2)
     artifact = cleaned(corpora, Instruments(classifier=Place.of(classifier)), workers, classifier="edu")
     assert reasons(artifact) == ["", "low_score"]
-    artifact = cleaned(corpora, Instruments(reference=Place.of(reference)), workers, reference="good", max_perplexity=50.0)
+    artifact = cleaned(
+        corpora, Instruments(reference=Place.of(reference)), workers, reference="good", max_perplexity=50.0
+    )
     assert reasons(artifact) == ["", "perplexity"]
 
 

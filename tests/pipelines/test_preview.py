@@ -14,7 +14,9 @@ def artifact(tmp_path):
     return made(tmp_path, [*(GOOD * n for n in LENGTHS), *TEXTS[2:]])
 
 
-@pytest.mark.parametrize("changes", [{"min_words": 50}, {"min_words": 0, "min_language_confidence": 0.0}, {"gopher_quality": False}])
+@pytest.mark.parametrize(
+    "changes", [{"min_words": 50}, {"min_words": 0, "min_language_confidence": 0.0}, {"gopher_quality": False}]
+)
 def test_the_funnel_is_that_of_a_run_with_the_changed_recipe(tmp_path, artifact, changes):
     found = preview([artifact], changes)
     run = made(tmp_path / "run", [*(GOOD * n for n in LENGTHS), *TEXTS[2:]], docs().model_copy(update=changes))
