@@ -8,6 +8,8 @@ This module compiles kernels: import it inside functions, never where the graph 
 
 from __future__ import annotations
 
+import threading
+import weakref
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -37,7 +39,8 @@ from pipelines.words import text_buffers
 BLOCK = 64  # bytes whose bits are one number
 
 # Columns of the bitmaps. White space and word characters have all their bytes marked, the others their first one.
-SPACES, WORDS, RESTS, FEEDS, BREAKS, UPPERS, DIGITS, TERMINALS = range(8)  # rests: bytes that begin no character
+# Rests are the bytes that begin no character. A plain int would make numba compile each function for each number.
+SPACES, WORDS, RESTS, FEEDS, BREAKS, UPPERS, DIGITS, TERMINALS = (np.int64(number) for number in range(8))
 
 ALL, ONE = np.uint64(0xFFFFFFFFFFFFFFFF), np.uint64(1)
 
@@ -51,8 +54,22 @@ class Bitmaps(NamedTuple):
     base: int  # where data begins in the column's buffer
 
 
+_OF_THREAD = threading.local()  # the last column and its bitmaps
+
+
 def bitmaps(texts: pa.LargeStringArray) -> Bitmaps:
-    """The bitmaps of a column: one byte for each byte of text."""
+    """The bitmaps of a column: one byte for each byte of text.
+
+    Families measure the same column one after the other, so those of the last one are kept.
+    """
+    last, found = getattr(_OF_THREAD, "last", (None, None))
+    if last is None or last() is not texts:
+        found = _of_column(texts)
+        _OF_THREAD.last = weakref.ref(texts), found
+    return found
+
+
+def _of_column(texts: pa.LargeStringArray) -> Bitmaps:
     data, rows = text_buffers(texts)
     base = int(rows[0])
     data, offsets = data[base:], rows - base
@@ -72,22 +89,52 @@ def _splat(builder, number):
     return builder.shuffle_vector(one, ir.Constant(vector, ir.Undefined), zeros)
 
 
-def _within(typing_context, data, at, first, count, fold):
-    """The 64 bytes from ``at`` on: bits of those that are, with ``fold`` added, one of ``count`` from ``first`` on."""
+def _among(context, builder, signature, arguments, first, count, fold):
+    """Which of 64 bytes are, with ``fold`` added, one of ``count`` from ``first`` on."""
+    array = context.make_array(signature.args[0])(context, builder, arguments[0])
+    vector = ir.VectorType(ir.IntType(8), BLOCK)
+    loaded = builder.load(builder.bitcast(builder.gep(array.data, [arguments[1]]), vector.as_pointer()))
+    loaded.align = 1
+    loaded = builder.or_(loaded, _splat(builder, ir.Constant(ir.IntType(8), fold)))
+    found = builder.icmp_unsigned("<", builder.sub(loaded, _splat(builder, first)), _splat(builder, count))
+    return builder.bitcast(found, ir.IntType(BLOCK))
+
+
+def _between(typing_context, data, at, first, count):
+    """Which of the 64 bytes from ``at`` on are one of ``count`` from ``first`` on."""
 
     def build(context, builder, signature, arguments):
-        array = context.make_array(signature.args[0])(context, builder, arguments[0])
-        vector = ir.VectorType(ir.IntType(8), BLOCK)
-        loaded = builder.load(builder.bitcast(builder.gep(array.data, [arguments[1]]), vector.as_pointer()))
-        loaded.align = 1
-        first, count, fold = (_splat(builder, number) for number in arguments[2:])
-        found = builder.icmp_unsigned("<", builder.sub(builder.or_(loaded, fold), first), count)
-        return builder.bitcast(found, ir.IntType(BLOCK))
+        return _among(context, builder, signature, arguments, arguments[2], arguments[3], 0)
 
-    return types.uint64(data, types.int64, types.uint8, types.uint8, types.uint8), build
+    return types.uint64(data, types.int64, types.uint8, types.uint8), build
 
 
-_among: Any = intrinsic(_within)
+between: Any = intrinsic(_between)
+
+
+def _letters(typing_context, data, at, small, count):
+    """Which of the 64 bytes from ``at`` on are one of ``count`` small letters, or their capitals."""
+
+    def build(context, builder, signature, arguments):
+        return _among(context, builder, signature, arguments, arguments[2], arguments[3], 0x20)
+
+    return types.uint64(data, types.int64, types.uint8, types.uint8), build
+
+
+letters: Any = intrinsic(_letters)
+
+
+def _letter(typing_context, data, at, small):
+    """Which of the 64 bytes from ``at`` on are this small letter, or its capital."""
+
+    def build(context, builder, signature, arguments):
+        one = ir.Constant(ir.IntType(8), 1)
+        return _among(context, builder, signature, arguments, arguments[2], one, 0x20)
+
+    return types.uint64(data, types.int64, types.uint8), build
+
+
+letter: Any = intrinsic(_letter)
 
 
 def _copy(typing_context, out, filled, data, start, size):
@@ -123,18 +170,6 @@ put_bytes: Any = intrinsic(_store)  # eight bytes, little-endian
 
 
 @inner
-def between(data, at, first, count):
-    """Which of the 64 bytes from ``at`` on are one of ``count`` from ``first`` on."""
-    return _among(data, at, first, count, 0)
-
-
-@inner
-def letter(data, at, small):
-    """Which of the 64 bytes from ``at`` on are this small letter, or its capital."""
-    return _among(data, at, small, 1, 0x20)
-
-
-@inner
 def block_start(data, block):
     """From where the 64 bytes of a block are read, and by how much their bits are shifted: within the buffer."""
     start = min(block * BLOCK, data.size - BLOCK)
@@ -152,7 +187,7 @@ def _bitmaps(data, size, table):
         digits, capitals = between(data, at, 0x30, 10), between(data, at, 0x41, 26)
         row = bits[block]
         row[SPACES] = (between(data, at, 0x09, 5) | between(data, at, 0x1C, 5)) >> shift | spaces_over
-        row[WORDS] = (_among(data, at, 0x61, 26, 0x20) | digits | between(data, at, 0x5F, 1)) >> shift | words_over
+        row[WORDS] = (letters(data, at, 0x61, 26) | digits | between(data, at, 0x5F, 1)) >> shift | words_over
         row[FEEDS] = between(data, at, 0x0A, 1) >> shift
         row[BREAKS] = (between(data, at, 0x0A, 4) | between(data, at, 0x1C, 3)) >> shift
         row[UPPERS], row[DIGITS] = capitals >> shift, digits >> shift

@@ -27,7 +27,8 @@ from pipelines.filters.bitmap_kernel import (
 from pipelines.filters.characters import DECIMAL, char_size, code_at, flags_at, inner
 from pipelines.filters.edit_kernel import BREAK_START, WHITE_SPACE, add_span, emit, room_for, visible_bounds
 
-LONG_WORD, UNTERMINATED, FEW_WORDS, JAVASCRIPT, POLICY, CITATION = range(4, 10)
+LONG_WORD, UNTERMINATED, FEW_WORDS, JAVASCRIPT, POLICY, CITATION = (np.int64(number) for number in range(4, 10))
+_ANCHORS = np.int64(0)  # the one column of their bitmap
 
 _HAS_LOREM, _HAS_JAVASCRIPT, _HAS_POLICY, _HAS_CURLY, _HAS_BRACKET = 1, 2, 4, 8, 16
 
@@ -55,17 +56,17 @@ def edited(data, offsets, bits, table, max_chars, min_words, citations, terminal
     ends, first_line = np.empty(num_docs, np.int64), np.empty(num_docs + 1, np.int64)
     counted, line_ends = np.zeros((3, num_docs), np.int64), np.empty(count(bits, BREAKS, 0, total) + num_docs, np.int64)
     cuts, spans = np.empty((1024, 4), np.int64), np.empty((1024, 3), np.int64)
-    filled = num_cuts = num_lines = line_bytes = 0
+    filled = num_cuts = num_lines = line_bytes = np.int64(0)
     for doc in range(num_docs):
         start, end = offsets[doc], offsets[doc + 1]
         first_line[doc] = num_lines
-        most = 4 * count(bits, BREAKS, start, end) + 4 + count(anchors, 0, start, end)
-        spans = room_for(spans, 0, most)
+        most = 4 * count(bits, BREAKS, start, end) + 4 + count(anchors, _ANCHORS, start, end)
+        spans = room_for(spans, np.int64(0), most)
         num_lines, line_bytes, num_spans = _walk(
             data, start, end, bits, anchors, table, max_chars, min_words, citations, terminal, javascript, policy,
             spans, lines, line_bytes, line_ends, num_lines, counted[:, doc],
         )  # fmt: skip
-        cuts = room_for(cuts, num_cuts, num_spans + 2)
+        cuts = room_for(cuts, num_cuts, num_spans + np.int64(2))
         first, last = visible_bounds(bits, start, end, spans[:num_spans])
         filled, num_cuts = emit(
             data, bits, start, end, spans[:num_spans], first, last, doc, out, filled, cuts, num_cuts
@@ -108,7 +109,7 @@ def _walk(
     """Judge every line of a document: spans of what goes, and what stays is copied to ``lines``; how many lines,
     bytes and spans.
     """
-    num_spans, next_line = 0, start
+    num_spans, next_line = np.int64(0), start
     while next_line < end:
         line = next_line
         at = next_set(bits, BREAKS, line, end)
@@ -128,7 +129,7 @@ def _walk(
                 found = _phrases(lines, kept_from, line_bytes)
         else:
             line_bytes = copy(data, visible, visible_end, lines, line_bytes)
-        verdict = 0
+        verdict = np.int64(0)
         if is_long:
             verdict = LONG_WORD
         elif terminal and not _is_terminated(lines, kept_from, line_bytes):
@@ -182,20 +183,18 @@ def _has_long_word(data, bits, at, end, max_chars):
 @inner
 def _found(data, line, end, anchors):
     """The phrases of a line, as flags."""
-    found, at = 0, next_set(anchors, 0, line, end)
+    found, at = np.int64(0), next_set(anchors, _ANCHORS, line, end)
     while at < end:
         found |= _phrase_at(data, at, line, end)
-        at = next_set(anchors, 0, at + 1, end)
+        at = next_set(anchors, _ANCHORS, at + 1, end)
     return found
 
 
 @inner
 def _phrase_at(data, at, start, end):
-    if data[at] < 0x80:
-        return _phrase(data, at, start, end, 1)
-    if data[at] == 0xE2 and code_at(data, at) == 0x212A:  # the Kelvin sign, whose lower case is k
-        return _phrase(data, at, start, end, 3)
-    return 0
+    if data[at] < 0x80 or (data[at] == 0xE2 and code_at(data, at) == 0x212A):  # the Kelvin sign, whose lower case is k
+        return _phrase(data, at, start, end)
+    return np.int64(0)
 
 
 @inner
@@ -224,13 +223,14 @@ def _precedes(data, at, start, phrase):
 
 
 @inner
-def _phrase(data, at, start, end, size):
+def _phrase(data, at, start, end):
     """What the letter at ``at`` is the anchor of, as flags."""
     byte = data[at]
     if byte == 0x7B:
         return _HAS_CURLY
     if byte == 0x5B:
         return _HAS_BRACKET
+    size = char_size(byte)
     lower, behind = byte | 0x20, at + size
     if lower == 0x6A:  # j
         return _HAS_JAVASCRIPT if _follows(data, behind, end, _AVASCRIPT) else 0
@@ -264,7 +264,7 @@ def _without_citations(data, start, end, anchors, table, spans, num_spans, lines
     r"""Copy a line but for what matches ``\[\d*]|\[edit]|\[citation needed]``."""
     at = kept = start
     while at < end:
-        at = next_set(anchors, 0, at, end)
+        at = next_set(anchors, _ANCHORS, at, end)
         stop = _citation_end(data, at, end, table) if at < end and data[at] == 0x5B else at
         if stop > at:
             filled = copy(data, kept, at, lines, filled)

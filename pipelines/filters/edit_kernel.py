@@ -14,7 +14,7 @@ from pipelines.filters.bitmap_kernel import SPACES, copy, last_clear, next_clear
 from pipelines.filters.characters import inner
 from pipelines.filters.spans import CUTS
 
-KEPT, WHITE_SPACE, BREAK_START = range(3)
+KEPT, WHITE_SPACE, BREAK_START = (np.int64(number) for number in range(3))
 FIRST_RULE = 4  # a family's own rules follow
 
 

@@ -46,7 +46,7 @@ UPPER_CASE, ONLY_DIGITS, COUNTER, FEW_WORDS, PHRASE = np.uint8(4), np.uint8(5), 
 # columns of the table of lines
 _START, _END, _CHARS, _UPPER, _DIGITS, _WORDS, _ALIVE, _PHRASE = range(8)
 # columns of the bitmaps that only these rules need: where words begin, letters and digits, where a phrase may stand
-_BEGINNINGS, _ALNUM, _ANCHORS = range(3)
+_BEGINNINGS, _ALNUM, _ANCHORS = (np.int64(number) for number in range(3))
 _COUNTED = np.frombuffer(
     b" likes shares comments retweets reposts quotes bookmarks upvotes downvotes downloads views followers ", np.uint8
 )
@@ -61,10 +61,10 @@ def edited(data, offsets, bits, table, max_upper, max_digits, counters, min_word
     ends, removed = np.empty(num_docs, np.int64), np.zeros(num_docs, np.float64)
     cuts, lines, spans = np.empty((64, 4), np.int64), np.empty((256, 8), np.int64), np.empty((256, 3), np.int64)
     labels, text, origin = np.zeros(1024, np.uint8), np.empty(1024, np.uint8), np.empty(1024, np.int64)
-    filled = num_cuts = 0
+    filled = num_cuts = np.int64(0)
     for doc in range(num_docs):
         start, end = offsets[doc], offsets[doc + 1]
-        lines = room_for(lines, 0, count(bits, FEEDS, start, end) + 1)
+        lines = room_for(lines, np.int64(0), count(bits, FEEDS, start, end) + 1)
         num_lines = _measure(start, end, bits, marks, lines)
         before = _num_words(data, marks, start, end, True)
         if not _is_touched(data, start, end, bits, table, lines[:num_lines], max_upper, max_digits, counters, min_words,
@@ -83,7 +83,7 @@ def edited(data, offsets, bits, table, max_upper, max_digits, counters, min_word
         spans, num_spans = _spans(labels, start, end, spans)
         after = _num_kept_words(data, marks, start, end, spans[:num_spans])
         removed[doc] = (before - after) / before if before else 1.0
-        cuts = room_for(cuts, num_cuts, num_spans + 2)
+        cuts = room_for(cuts, num_cuts, num_spans + np.int64(2))
         filled, num_cuts = emit(data, bits, start, end, spans[:num_spans], start, end, doc, out, filled, cuts, num_cuts)
         ends[doc] = filled
     return out[:filled], ends, cuts[:num_cuts], removed
@@ -154,7 +154,7 @@ def _count_line(bits, start, end, row):
 @njit(cache=True, nogil=True)
 def _spans(labels, start, end, spans):
     """What is labelled, as spans; and how many there are."""
-    at, size, num_spans = 0, end - start, 0
+    at, size, num_spans = np.int64(0), end - start, np.int64(0)
     while at < size:
         found = between(labels, at, 1, 255)
         if not found:
@@ -166,7 +166,7 @@ def _spans(labels, start, end, spans):
         stop = at + 1
         while stop < size and labels[stop] == labels[at]:
             stop += 1
-        spans = room_for(spans, num_spans, 1)
+        spans = room_for(spans, num_spans, np.int64(1))
         num_spans = add_span(spans, num_spans, start + at, start + stop, np.int64(labels[at]))
         at = stop
     return spans, num_spans

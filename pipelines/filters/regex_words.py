@@ -92,7 +92,7 @@ def _spans(offsets, bits, base):
 
 @inner
 def _fill(offsets, bits, base, starts, ends):
-    begun = ended = 0
+    begun = ended = np.int64(0)
     for doc in range(offsets.size - 1):
         start, end = offsets[doc], offsets[doc + 1]
         words = visible = np.uint64(0)
