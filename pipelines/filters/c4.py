@@ -65,7 +65,7 @@ def edited(texts: pa.LargeStringArray, recipe: C4Recipe, sentence_counts: Senten
     import numpy as np
 
     from pipelines.filters import c4_kernel
-    from pipelines.filters.bitmap_kernel import bitmaps
+    from pipelines.filters.bitmap_kernel import bitmaps, memory
     from pipelines.filters.characters import flags
     from pipelines.filters.edit_kernel import cut_table, edited_column
     from pipelines.filters.regex_words import regex_sentence_counts
@@ -73,8 +73,9 @@ def edited(texts: pa.LargeStringArray, recipe: C4Recipe, sentence_counts: Senten
     switches = (recipe.c4_citations, recipe.c4_terminal_punctuation, recipe.c4_javascript, recipe.c4_policy)
     bounds = (recipe.max_c4_word_chars, recipe.min_c4_line_words)
     data, offsets, bits, _ = bitmaps(texts)
+    room = [memory(offsets[-1], np.uint8) for _ in range(2)]
     out, ends, cuts, lines, line_ends, first_line, counted = c4_kernel.edited(
-        data, offsets, bits, flags(), *bounds, *switches
+        data, offsets, bits, flags(), *bounds, *switches, *room
     )
     sentences = np.zeros(len(line_ends) + 1, np.int64)
     np.cumsum((sentence_counts or regex_sentence_counts)(edited_column(lines, line_ends)), out=sentences[1:])

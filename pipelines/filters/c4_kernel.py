@@ -45,14 +45,13 @@ _EDIT, _NEEDED = _bytes("edit]"), _bytes("citation needed]")
 
 
 @njit(cache=True, nogil=True)
-def edited(data, offsets, bits, table, max_chars, min_words, citations, terminal, javascript, policy):
+def edited(data, offsets, bits, table, max_chars, min_words, citations, terminal, javascript, policy, out, lines):
     """Edited bytes and where each text ends; cuts [n, 4]; kept lines, where each ends, the first of each document;
     counts [3, docs]: lines with lorem ipsum, with a curly bracket, and the latter before any of the former.
     """
     num_docs, total = offsets.size - 1, offsets[-1]
     anchors = np.empty((len(bits), 1), np.uint64)
     _fill_anchors(data, anchors)
-    out, lines = np.empty(total, np.uint8), np.empty(total, np.uint8)
     ends, first_line = np.empty(num_docs, np.int64), np.empty(num_docs + 1, np.int64)
     counted, line_ends = np.zeros((3, num_docs), np.int64), np.empty(count(bits, BREAKS, 0, total) + num_docs, np.int64)
     cuts, spans = np.empty((1024, 4), np.int64), np.empty((1024, 3), np.int64)

@@ -47,8 +47,10 @@ SIGNALS = [pa.field("removed_words_ratio", pa.float64())]  # 1.0 of a text witho
 
 def edited(texts: pa.LargeStringArray, recipe: RefinedWebRecipe) -> Edited:
     """What the line rules leave, and the share of words that they cut."""
+    import numpy as np
+
     from pipelines.filters import refinedweb_kernel
-    from pipelines.filters.bitmap_kernel import bitmaps
+    from pipelines.filters.bitmap_kernel import bitmaps, memory
     from pipelines.filters.characters import flags
     from pipelines.filters.edit_kernel import cut_table, edited_column
 
@@ -63,5 +65,6 @@ def edited(texts: pa.LargeStringArray, recipe: RefinedWebRecipe) -> Edited:
         recipe.refinedweb_counters,
         recipe.min_refinedweb_line_words,
         recipe.max_phrase_line_words if recipe.refinedweb_phrases else -1,
+        memory(offsets[-1], np.uint8),
     )
     return Edited(edited_column(out, ends), cut_table(cuts, CUT_RULES), {SIGNALS[0].name: pa.array(removed)})

@@ -53,11 +53,10 @@ _COUNTED = np.frombuffer(
 
 
 @njit(cache=True, nogil=True)
-def edited(data, offsets, bits, table, max_upper, max_digits, counters, min_words, phrase_words):
+def edited(data, offsets, bits, table, max_upper, max_digits, counters, min_words, phrase_words, out):
     """Edited bytes and where each text ends; cuts [n, 4]; the share of words that each document lost."""
     num_docs = offsets.size - 1
     marks = _marks(data, bits)
-    out = np.empty(offsets[num_docs], np.uint8)
     ends, removed = np.empty(num_docs, np.int64), np.zeros(num_docs, np.float64)
     cuts, lines, spans = np.empty((64, 4), np.int64), np.empty((256, 8), np.int64), np.empty((256, 3), np.int64)
     labels, text, origin = np.zeros(1024, np.uint8), np.empty(1024, np.uint8), np.empty(1024, np.int64)

@@ -20,8 +20,8 @@ from pipelines.filters.bitmap_kernel import (
     SPACES,
     TERMINALS,
     WORDS,
-    Bitmaps,
     bitmaps,
+    memory,
     next_set,
     part,
     part_mask,
@@ -32,10 +32,13 @@ from pipelines.filters.spans import Words
 WORD_RULE = "regex-1"
 
 
-def regex_words(texts: pa.LargeStringArray, column: Bitmaps | None = None) -> Words:
+def regex_words(texts: pa.LargeStringArray) -> Words:
     """The words of each text, in order."""
-    _, offsets, bits, base = bitmaps(texts) if column is None else column
-    return Words(*_spans(offsets, bits, base))
+    _, offsets, bits, base = bitmaps(texts)
+    first_word = _first_words(offsets, bits)
+    starts, ends = (memory(first_word[-1] + 8, np.int64) for _ in range(2))  # eight places are written at a time
+    _fill(offsets, bits, base, starts, ends)
+    return Words(starts[: first_word[-1]], ends[: first_word[-1]], first_word)
 
 
 def regex_word_counts(texts: pa.LargeStringArray) -> NDArray[np.int64]:
@@ -83,14 +86,6 @@ def _first_words(offsets, bits):
 
 
 @njit(cache=True, nogil=True)
-def _spans(offsets, bits, base):
-    first_word = _first_words(offsets, bits)
-    starts, ends = np.empty(first_word[-1] + 64, np.int64), np.empty(first_word[-1] + 64, np.int64)
-    _fill(offsets, bits, base, starts, ends)
-    return starts[: first_word[-1]], ends[: first_word[-1]], first_word
-
-
-@inner
 def _fill(offsets, bits, base, starts, ends):
     begun = ended = np.int64(0)
     for doc in range(offsets.size - 1):
