@@ -161,13 +161,14 @@ class Store:
     def scratch(self) -> Path:
         """A local directory for rolling checkpoints and the like; not evidence. Beside the cache if need be."""
         away = self._cache / "scratch" / digest(self.url.encode())[:16] / "scratch"
-        path = self.files.local_root / "scratch" if self.files.local_root else away
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-        except OSError:  # an auditor's store may be on read-only media
-            path = away
-            path.mkdir(parents=True, exist_ok=True)
-        return path if os.access(path, os.W_OK) else away
+        if self.files.local_root is not None:
+            path = self.files.local_root / "scratch"
+            with contextlib.suppress(OSError):  # an auditor's store may be on read-only media
+                path.mkdir(parents=True, exist_ok=True)
+            if os.access(path, os.W_OK):
+                return path
+        away.mkdir(parents=True, exist_ok=True)
+        return away
 
     # -- refs ------------------------------------------------------------------------------------------------
 

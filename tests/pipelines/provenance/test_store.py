@@ -259,10 +259,13 @@ def audit(root: Path, cache: Path) -> None:
         Workshop(store).raw("new")
 
 
-def test_an_auditor_reads_verifies_and_recomputes_a_store_that_may_not_be_written(small_world):
+@pytest.mark.parametrize("has_scratch", [False, True])
+def test_an_auditor_reads_verifies_and_recomputes_a_store_that_may_not_be_written(small_world, has_scratch):
     with tempfile.TemporaryDirectory() as folder:
         os.chmod(folder, 0o755)
-        root = Path(shutil.copytree(small_world, Path(folder) / "store"))
+        root = Path(shutil.copytree(small_world, Path(folder) / "store", ignore=shutil.ignore_patterns("scratch")))
+        if has_scratch:
+            (root / "scratch").mkdir()
         for path in [root, *root.rglob("*")]:
             path.chmod(0o555 if path.is_dir() else 0o444)
         cache = Path(folder) / "cache"
