@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from pydantic import ValidationError
 
 from assets.cli import JsonOption, SpecOption, StoreOption, console, load_spec, open_store, show_json, source_app, table
 from pipelines.provenance.manifest import Key, checked_partition
@@ -211,8 +212,10 @@ def _recipe(key: str, reader: str, said: dict[str, str]) -> IngestRecipe:
     source, _, snapshot = key.rpartition("/")
     try:
         return IngestRecipe(reader=reader, source=source, snapshot=snapshot, **said)  # type: ignore[arg-type]
-    except ValueError as error:
-        raise SpecError(f"--reader {reader}: {error}") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        flag = f"--{first['loc'][0]}".replace("_", "-")
+        raise SpecError(f"{flag} {first['input']!r}: {first['msg']}.") from None
 
 
 def _sample(recipe: IngestRecipe, place: Path | str) -> list[Record]:

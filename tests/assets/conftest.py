@@ -254,8 +254,9 @@ def stemma(monkeypatch, capfd):
     """Run a command in this process, as main() would; returns what it printed after checking the exit code."""
 
     def run(place: Place, *arguments: str, code: int = 0) -> str:
-        from assets.cli import main
+        from assets.cli import console, main
 
+        monkeypatch.setattr(console, "_width", 130)  # whatever COLUMNS or a terminal say
         monkeypatch.setenv("STEMMA_STORE", str(place.url))
         monkeypatch.setenv("STEMMA_SPEC", str(place.spec_path))
         monkeypatch.setattr(sys, "argv", ["stemma", *arguments])

@@ -121,16 +121,16 @@ def test_four_sources_are_built_side_by_side_and_recorded_one_by_one(place):
 @pytest.fixture
 def unsound(monkeypatch):
     """A stage that counts one document too many: the conservation check must refuse it."""
-    from pipelines import sources
+    from pipelines import ingest
 
-    true = sources.ingest
+    true = ingest.ingest
 
-    def ingest(recipe, draft, *, path):
+    def one_too_many(recipe, draft, *, path):
         seal = draft.seal
         draft.seal = lambda counts, **rest: seal(counts={**counts, "seen": counts["seen"] + 1}, **rest)
         return true(recipe, draft, path=path)
 
-    monkeypatch.setattr(sources, "ingest", ingest)
+    monkeypatch.setattr(ingest, "ingest", one_too_many)
 
 
 def test_a_blocking_check_refuses_and_nothing_below_is_built(place, unsound):

@@ -27,6 +27,7 @@ def test_a_new_source_makes_corpus_and_run_with_the_recipes_of_the_default_run(b
         "reader": "jsonl",
         "path": str(notes),
         "license": "MIT",
+        "id_field": "id",
         "cleaning": "plain",
     }
     assert spec.run("mine").mixture == spec.run("demo").mixture
@@ -90,12 +91,13 @@ def test_a_parquet_file_is_read_by_its_column(blank, stemma, tmp_path):
     import pyarrow.parquet as pq
 
     path = tmp_path / "a.parquet"
-    pq.write_table(pa.table({"body": [TEXT, TEXT + " Again."]}), path)
-    said = " ".join(stemma(blank, "source", "add", "mine", str(path), code=2).split())
+    pq.write_table(pa.table({"verse": [TEXT, TEXT + " Again."], "number": [1, 2]}), path)
+    said = " ".join(stemma(blank, "source", "add", "mine", str(path), "--text-field", "prose", code=2).split())
+    assert "a.parquet: has no column 'prose'; it has verse, number." in said
     assert "--text-field" in said
-    stemma(blank, "source", "add", "mine", str(path), "--text-field", "body")
+    stemma(blank, "source", "add", "mine", str(path), "--text-field", "verse")
     source = blank.spec.source("mine/1")
-    assert (source.reader, source.text_field) == ("parquet", "body")
+    assert (source.reader, source.text_field) == ("parquet", "verse")
 
 
 def test_a_directory_is_read_by_the_files_in_it(blank, stemma, tmp_path):
@@ -117,7 +119,7 @@ def test_a_directory_is_read_by_the_files_in_it(blank, stemma, tmp_path):
         (["notes", "{notes}", "--license", "BSD"], "--license 'BSD' names no licence"),
         (["poems/1", "{notes}"], "source 'poems/1' exists already; give the new snapshot another name, NAME/SNAPSHOT."),
         (["notes", "{folder}/none.jsonl"], "none.jsonl does not exist."),
-        (["notes", "{notes}", "--reader", "csv"], "--reader csv:"),
+        (["notes", "{notes}", "--reader", "xlsx"], "--reader 'xlsx': Input should be 'installed-docs', 'jsonl', 'csv'"),
         (
             ["notes", "{notes}", "--text-field", "body"],
             "none of the first 5 records has a text (no text: notes.jsonl line 1",
@@ -132,11 +134,12 @@ def test_a_directory_is_read_by_the_files_in_it(blank, stemma, tmp_path):
 def test_wrong_use_is_told_and_the_spec_stays_as_it_was(blank, stemma, notes, arguments, told):
     folder = notes.parent
     (folder / "empty.jsonl").write_text("")
-    (folder / "table.xlsx").write_bytes(b"PK")
+    (folder / "table.xlsx").write_bytes(b"PK\x03\x04\x14\x00\xff\xfe")
     (folder / "empty").mkdir()
     before = blank.spec_path.read_bytes()
     said = stemma(blank, "source", "add", *(a.format(notes=notes, folder=folder) for a in arguments), code=2)
     assert told in " ".join(said.split())
+    assert len(said.splitlines()) == 1
     assert blank.spec_path.read_bytes() == before
     assert sorted(os.listdir(blank.folder)) == ["letters.jsonl", "poems.jsonl", "stemma.toml"], (
         "nothing is left beside it"
