@@ -41,6 +41,7 @@ def test_every_command_of_the_readme_runs(finished, tmp_path):
         "ui",
         "status",
         "show",
+        "preview",
         "generate",
         "export",
         "artifacts",
