@@ -62,11 +62,10 @@ def bitmaps(texts: pa.LargeStringArray) -> Bitmaps:
 
     Families measure the same column one after the other, so those of the last one are kept.
     """
-    last, found = getattr(_OF_THREAD, "last", (None, None))
-    if last is None or last() is not texts:
-        found = _of_column(texts)
-        _OF_THREAD.last = weakref.ref(texts), found
-    return found
+    last = getattr(_OF_THREAD, "last", None)
+    if last is None or last[0]() is not texts:
+        last = _OF_THREAD.last = weakref.ref(texts), _of_column(texts)
+    return last[1]
 
 
 def _of_column(texts: pa.LargeStringArray) -> Bitmaps:
