@@ -67,21 +67,24 @@ def counted_signals(clean: Artifact) -> pa.Table:
 
 def edges_of(lines: list[Bound]) -> dict[str, list[float]]:
     """The edges of the bins of every signal that has a bound."""
-    limits: dict[str, list[float]] = {}
+    limits: dict[str, list[Bound]] = {}
     for bound in lines:
-        limits.setdefault(bound.signal, []).append(bound.limit)
-    return {signal: bin_edges(_is_whole(signal), max(found)) for signal, found in limits.items()}
+        limits.setdefault(bound.signal, []).append(bound)
+    return {
+        signal: bin_edges(_is_whole(signal), max(b.limit for b in found), any(b.is_least for b in found))
+        for signal, found in limits.items()
+    }
 
 
-def bin_edges(is_whole: bool, limit: float) -> list[float]:
+def bin_edges(is_whole: bool, limit: float, is_least: bool = False) -> list[float]:
     """Where the bins begin; the last one has no end.
 
-    Whole numbers: 0, 1, 2, 3, 4, 6, 8, 12, ... up to a million. Ratios: 40 bins up to 1, or to four times the largest
-    bound where that is small; means: up to twice the bound.
+    Whole numbers: 0, 1, 2, 3, 4, 6, 8, 12, ... up to a million. Ratios: 40 bins up to 1, or to four times the bound
+    where it says how little there may be at most; means: up to twice the bound.
     """
     if is_whole:
         return [0.0, 1.0, *(float(step << n) // 2 for n in range(1, 20) for step in (2, 3))][: NUM_BINS + 1]
-    top = 2 * limit if limit > 1 else 4 * limit if 0 < limit < 0.25 else 1.0
+    top = 2 * limit if limit > 1 else 4 * limit if 0 < limit < 0.25 and not is_least else 1.0
     return [top * n / NUM_BINS for n in range(NUM_BINS + 1)]
 
 

@@ -99,6 +99,12 @@ def test_bins_begin_where_they_should(is_whole, limit, first, last):
     assert all(a < b for a, b in pairwise(edges))
 
 
+def test_a_least_share_is_drawn_among_all_shares_and_a_small_greatest_one_among_small_ones():
+    least = Bound("language", "wanted_language_confidence", "min_language_confidence", 0.02, is_least=True)
+    most = Bound("hash_signs", "hash_ratio", "max_hash_ratio", 0.02, is_least=False)
+    assert [edges[-1] for edges in edges_of([least, most]).values()] == [1.0, 0.08]
+
+
 def test_a_value_lies_between_the_edges_of_its_bin():
     edges = [0.0, 1.0, 2.0, 4.0]
     assert [position(value, edges) for value in (0, 0.5, 1, 3, 4, 9, -1)] == [0, 0.5, 1, 2.5, 3, 3.5, 0]
