@@ -45,6 +45,7 @@ def test_any_rows_in_any_order_come_out_with_their_texts(tmp_path_factory, texts
     assert copy.counts["bytes"] == sum(len(texts[row].encode()) for row in rows)
     sizes = [[b.num_rows for b in read_batches(copy.local(name))] for name in ("documents.arrow", "texts.arrow")]
     assert sizes[0] == sizes[1]  # rows that are written together can be read together
+    assert sizes[0][:-1] == [batch_out] * (len(sizes[0]) - 1)  # full ones, and the rest
     assert max(sizes[0], default=0) <= batch_out
 
 
