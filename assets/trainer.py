@@ -31,4 +31,6 @@ def die_with_parent() -> None:
     """
     if not sys.platform.startswith("linux") or os.environ.get("STEMMA_IN_PROCESS"):
         return
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_IGN:  # inherited from whoever started the server: see launch.py
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -29,7 +29,7 @@ def test_every_command_of_the_readme_runs(finished, tmp_path):
     found = commands()
     assert len(found) >= 8
     for line in found:
-        words = shlex.split(line.replace("~/notes", str(own)).replace("/tmp/", f"{tmp_path}/"))
+        words = shlex.split(line.replace("/tmp/", f"{tmp_path}/").replace("~/notes", str(own)))
         assert words[0] == "stemma", line
         workplace.stemma(*words[1:])
 

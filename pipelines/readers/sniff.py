@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections import Counter
 from itertools import islice
@@ -164,7 +165,9 @@ def _csv_rows(path: Path, name: str) -> tuple[str, list[str], list[dict[str, Any
     delimiter = sniffed_delimiter(path, name)
     csv.field_size_limit(max(csv.field_size_limit(), LINE_BYTES))
     texts = ((line.data or b"").decode("utf-8-sig", "replace") for line in islice(lines(path, LINE_BYTES), LOOKED_AT))
-    rows = list(csv.reader((text + "\n" for text in texts), delimiter=delimiter))
+    rows = []
+    with contextlib.suppress(csv.Error):  # what stands before a carriage return that is no line end, say, was read
+        rows.extend(csv.reader((text + "\n" for text in texts), delimiter=delimiter))
     columns = rows[0] if rows else []
     return delimiter, columns, [dict(zip(columns, row, strict=False)) for row in rows[1:]]
 

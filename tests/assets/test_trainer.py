@@ -111,7 +111,8 @@ def test_on_other_systems_nothing_is_asked_either(monkeypatch):
 
 
 STEP = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)  # as a shell in the background may leave it
 from assets.trainer import die_with_parent
 die_with_parent()
 print("asked", flush=True)

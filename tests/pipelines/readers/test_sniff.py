@@ -7,7 +7,7 @@ import json
 
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
@@ -82,6 +82,7 @@ def test_what_nobody_knows_is_told_with_what_is_known(tmp_path):
     st.binary(max_size=200),
     st.sampled_from(["a.jsonl", "a.csv", "a.parquet", "a.arrow", "a.xml", "a.bin", "a.warc.gz"]),
 )
+@example(b"\r\x00", "a.csv")
 def test_arbitrary_bytes_are_sniffed_or_refused(tmp_path_factory, data, name):
     path = tmp_path_factory.mktemp("s") / name
     path.write_bytes(data)
