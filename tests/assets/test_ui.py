@@ -156,6 +156,15 @@ def test_an_asset_page_shows_funnel_checks_and_provenance(served, browser):
     shot(browser, "checks")
 
 
+def wait_for_pictures(browser, wanted: set[str], seconds: float = 40) -> dict[str, tuple[int, int]]:
+    """The pictures on the page, once all of these are drawn: the page writes its words first."""
+    deadline = time.monotonic() + seconds
+    while not wanted <= set(found := pictures(browser)) or not all(found[name][0] > 0 for name in wanted):
+        assert time.monotonic() < deadline, f"{wanted - set(found)} did not appear; there are: {found}"
+        time.sleep(0.3)
+    return found
+
+
 def pictures(browser) -> dict[str, tuple[int, int]]:
     """Titles of the plots that the browser has drawn, with their sizes in pixels."""
     script = """return [...document.querySelectorAll("img[src^='data:image/svg+xml']")]
@@ -192,8 +201,7 @@ def test_the_page_of_clean_documents_shows_plots_and_examples_of_what_was_droppe
     browser.get(f"{base}/assets/clean_documents?view=partitions&partition={quote(source, safe='')}")
     wait_for_text(browser, "plot_drop_reasons")
     shot(browser, "plots_of_documents")
-    found = pictures(browser)
-    assert {"Funnel", "Words a document, before and after", "Why documents went"} <= set(found)
+    found = wait_for_pictures(browser, {"Funnel", "Words a document, before and after", "Why documents went"})
     assert all(wide > 100 and high > 20 for wide, high in found.values()), found
     said = said_of(browser, "examples")
     shot(browser, "examples")
@@ -209,11 +217,11 @@ def test_the_page_of_a_profile_shows_its_plots_and_the_signals_with_their_bounds
     browser.get(f"{base}/assets/source_profile?view=partitions&partition={quote(source, safe='')}")
     wait_for_text(browser, "plot_licences")
     shot(browser, "profile")
-    assert {"Funnel", "Licences, by byte of text", "Languages, by document"} <= set(pictures(browser))
+    wait_for_pictures(browser, {"Funnel", "Licences, by byte of text", "Languages, by document"})
     said = said_of(browser, "plot_signals")
     shot(browser, "signals")
     assert "num_words" in said
-    assert "num_words" in pictures(browser)
+    wait_for_pictures(browser, {"num_words"})
     assert "profile.html" in text_of(browser)
 
 
