@@ -137,22 +137,6 @@ def is_byte(word, byte):
 
 
 @inner
-def is_less(word, byte):
-    """The high bit of every byte of ``word`` that is less than this ASCII byte, exactly."""
-    return ~(((word & _LOW) + _ONES * np.uint64(0x80 - byte)) | word) & _HIGH
-
-
-@inner
-def is_no_word(word):
-    """The high bit of every byte of ``word`` that is no ASCII letter, digit or underscore."""
-    letters = (word | (_ONES * np.uint64(0x20))) & _LOW
-    in_letters = (letters + _ONES * np.uint64(0x80 - 0x61)) & ~(letters + _ONES * np.uint64(0x7F - 0x7A))
-    low = word & _LOW
-    in_digits = (low + _ONES * np.uint64(0x80 - 0x30)) & ~(low + _ONES * np.uint64(0x7F - 0x39))
-    return ((~(in_letters | in_digits) & ~is_byte(word, 0x5F)) | word) & _HIGH
-
-
-@inner
 def is_wide(word):
     """The high bit of every byte of ``word`` that is not ASCII."""
     return word & _HIGH
@@ -176,22 +160,6 @@ def num_chars(data, start, end):
     for at in range(start, end):
         chars += data[at] & 0xC0 != 0x80
     return chars
-
-
-@inner
-def next_byte(data, at, end, byte):
-    """Where this ASCII byte comes next, or ``end``: eight bytes at a time."""
-    while at < end:
-        if at + 8 <= data.size:
-            step = first_of(is_byte(_unaligned(data, at), byte))
-            if step < 8:
-                return min(at + step, end)
-            at += 8
-        elif data[at] == byte:
-            return at
-        else:
-            at += 1
-    return end
 
 
 @inner
@@ -219,24 +187,3 @@ def flags_at(data, at, table):
     """The classes of the character at ``at``."""
     code = code_at(data, at)
     return table[code] if code < table.size else np.uint16(0)
-
-
-@inner
-def first_visible(data, at, end, table):
-    """Where white space ends: ``str.lstrip`` over ``data[at:end]``."""
-    while at < end and flags_at(data, at, table) & SPACE:
-        at += char_size(data[at])
-    return at
-
-
-@inner
-def last_visible(data, at, end, table):
-    """Behind the last visible character: ``str.rstrip`` over ``data[at:end]``."""
-    while end > at:
-        place = end - 1
-        while data[place] & 0xC0 == 0x80:
-            place -= 1
-        if not flags_at(data, place, table) & SPACE:
-            return end
-        end = place
-    return end
