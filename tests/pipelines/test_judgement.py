@@ -83,7 +83,9 @@ def test_recipes_measure_alike_if_they_differ_in_thresholds_alone(changes, diffe
 def test_presets_are_what_their_names_say():
     assert web() == CleanRecipe()
     assert fineweb().word_rule == "spacy-en"
-    assert not (fineweb().normalize or fineweb().repair or fineweb().language)
+    assert not (fineweb().normalize)
+    assert not (fineweb().repair)
+    assert not (fineweb().language)
     families = ("gopher_repetition", "gopher_quality", "c4", "fineweb")
     assert all(getattr(fineweb(), family) for family in families)
     assert [family for family in families if getattr(docs(), family)] == ["gopher_quality"]
