@@ -94,16 +94,17 @@ def test_ids_do_not_depend_on_how_the_work_was_cut(tmp_path_factory, records, da
     assert len(set(expected)) == len(records)
 
 
-def test_the_number_of_workers_does_not_change_a_byte(tmp_path, monkeypatch):
-    monkeypatch.setattr("pipelines.tasks.PIECE_BYTES", 200)
+def test_neither_the_number_of_workers_nor_the_size_of_pieces_changes_a_byte(tmp_path, monkeypatch):
     for number in range(6):
         rows = [{"id": f"{number}.{n}", "text": f"Note {n % 3} of file {number}."} for n in range(9)]
         write_lines(tmp_path / "data" / f"{number}.jsonl", [*rows, "not json", rows[0]])
     one = made(tmp_path / "one", tmp_path / "data")
-    two = made(tmp_path / "two", tmp_path / "data", workers=2)
-    assert one.digest == two.digest
     assert one.counts["quarantined"] == 6
     assert one.counts["seen"] == 66
+    for workers, piece_bytes in ((1, 1), (2, 200), (8, 1), (8, 700)):
+        monkeypatch.setattr("pipelines.tasks.PIECE_BYTES", piece_bytes)
+        again = made(tmp_path / f"{workers}.{piece_bytes}", tmp_path / "data", workers=workers)
+        assert again.digest == one.digest
 
 
 def test_files_that_are_split_differently_hold_the_same_documents(tmp_path):
