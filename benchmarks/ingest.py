@@ -37,15 +37,20 @@ TEXTS_OF = ("numpy", "networkx", "pyarrow", "polars")  # real documents: the doc
 FORMATS = {"jsonl": "a.jsonl", "jsonl.gz": "a.jsonl.gz", "parquet": "a.parquet"}
 
 
-def written(folder: Path, num_bytes: int) -> tuple[int, int]:
-    """The same documents in three formats; how many, and the bytes of their texts."""
+def real_texts() -> list[str]:
+    """The documentation of some distributions of this environment."""
     texts = []
     for name in TEXTS_OF:
         found = metadata.distribution(name)
         root, files = listed_documents(found)
         records = documentation(found, root, [f.path for f in files], 150, "")
         texts += [record.text for record in records if not record.problem]
-    rows, size = [], 0
+    return texts
+
+
+def written(folder: Path, num_bytes: int) -> tuple[int, int]:
+    """The same documents in three formats; how many, and the bytes of their texts."""
+    texts, rows, size = real_texts(), [], 0
     while size < num_bytes:
         number = len(rows)
         text = f"{number}: {texts[number % len(texts)]}"

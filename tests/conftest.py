@@ -198,6 +198,15 @@ def pytest_collection_modifyitems(config, items):
         items[:] = in_order(items, shared="finished")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def absl_leaves_our_streams_open():
+    """absl, which rouge-score brings, keeps the sys.stderr that it meets first, here pytest's capture. When Dagster
+    sets up its logging, every handler is closed, and this one closes its stream, unless it is the real one."""
+    from absl import logging
+
+    logging.get_absl_handler().python_handler.stream = sys.__stderr__
+
+
 @pytest.fixture(scope="session")
 def finished(request, tmp_path_factory) -> Workplace:
     """A whole run: raw text to audit bundle. Read only, also for other workers; use ``workplace`` to write.

@@ -35,6 +35,7 @@ from pipelines.provenance.manifest import (
     Manifest,
     ManifestError,
     checked_partition,
+    hashed,
     memo_key,
 )
 from pipelines.provenance.recipe import canonical_json, digest
@@ -295,20 +296,15 @@ class Store:
 
     def cached(self, path: str, blake3_digest: str) -> Path:
         """A local copy of a remote file, checked against its digest."""
-        from blake3 import blake3
-
-        def found(copy: Path) -> str:
-            return blake3().update_mmap(copy).hexdigest() if copy.stat().st_size else digest(b"")
-
         target = self._cache / "files" / blake3_digest
         if blake3_digest in self._checked and target.exists():
             return target
-        if not target.exists() or found(target) != blake3_digest:  # a copy may be torn since the last process
+        if not target.exists() or hashed(target)[1] != blake3_digest:  # a copy may be torn since the last process
             target.parent.mkdir(parents=True, exist_ok=True)
             scratch = target.with_name(f"{target.name}.{uuid.uuid4().hex}")
             try:
                 self.files.download(path, scratch)
-                if (wrong := found(scratch)) != blake3_digest:
+                if (wrong := hashed(scratch)[1]) != blake3_digest:
                     raise ManifestError(f"{path}: has blake3 {wrong[:12]}…, the manifest says {blake3_digest[:12]}….")
                 scratch.replace(target)
             finally:

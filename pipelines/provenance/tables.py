@@ -10,6 +10,7 @@ import pyarrow as pa
 from blake3 import blake3
 
 BATCH_ROWS = 8192  # fixed, so that bytes do not depend on how a producer happened to chunk its rows
+MAPPED_BATCHES = 4  # read through one map of the file: what was read of a map stays resident as long as the map
 
 
 class TableError(ValueError):
@@ -56,9 +57,11 @@ def read_table(path: Path, columns: list[str] | None = None) -> pa.Table:
 
 
 def read_batches(path: Path, columns: list[str] | None = None) -> Iterator[pa.Table]:
-    """One record batch after another, so that memory is bounded by the batch."""
+    """One record batch after another, so that memory is bounded by some batches, however large the file."""
     reader = _opened(path)
     for index in range(reader.num_record_batches):
+        if index and index % MAPPED_BATCHES == 0:
+            reader = _opened(path)
         table = pa.Table.from_batches([reader.get_batch(index)])
         yield table.select(columns) if columns else table
 

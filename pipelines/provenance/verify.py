@@ -19,7 +19,7 @@ from blake3 import blake3
 from pipelines.provenance.artifact import Artifact
 from pipelines.provenance.files import WRITING, Files
 from pipelines.provenance.ledger import GENESIS, Entry, read_entry, segments
-from pipelines.provenance.manifest import MANIFEST_SUFFIX, Key, ManifestError
+from pipelines.provenance.manifest import MANIFEST_SUFFIX, Key, ManifestError, hashed
 from pipelines.provenance.store import Store, decoded, encoded, pending
 
 _ATTEMPT = re.compile(r"[0-9a-f]{32}")
@@ -122,11 +122,9 @@ class Account:
 
 
 def _hash(files: Files, path: str) -> tuple[int, str]:
-    hasher = blake3(max_threads=blake3.AUTO)
     if files.local_root is not None:
-        size = files.size(path)
-        return size, (hasher.update_mmap(files.local_root / path) if size else hasher).hexdigest()
-    size = 0
+        return hashed(files.local_root / path)
+    hasher, size = blake3(max_threads=blake3.AUTO), 0
     with files.open(path) as stream:
         while chunk := stream.read(CHUNK_BYTES):
             size += len(chunk)

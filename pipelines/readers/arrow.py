@@ -93,6 +93,8 @@ def _stream_records(path: Path, name: str, fields: Fields, max_bytes: int) -> It
                 batch.validate()
                 yield from _sliced(batch.select(columns), name, row, fields, max_bytes)
                 row += batch.num_rows
+            if left := path.stat().st_size - source.tell():  # a damaged length reads as the mark of the end
+                raise pa.ArrowInvalid(f"{left} bytes after the end of the stream")
         except UNREADABLE as error:
             yield unreadable(path, name, row, row if is_open else 0, error, "Arrow")
 

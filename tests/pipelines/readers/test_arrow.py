@@ -68,6 +68,17 @@ def test_an_empty_file_is_one_record_with_a_problem(tmp_path):
     assert bad.problem.startswith("not Arrow")
 
 
+def test_what_stands_behind_the_end_of_a_stream_is_not_hidden(tmp_path):
+    """A damaged length of a message reads as the mark of the end; the rows behind it must not go unnoticed."""
+    write(tmp_path / "a.arrow", kind="stream")
+    data = bytearray((tmp_path / "a.arrow").read_bytes())
+    second = data.index(b"\xff\xff\xff\xff", 4)
+    data[second + 4 : second + 8] = bytes(4)
+    (tmp_path / "a.arrow").write_bytes(data)
+    [bad] = read(tmp_path / "a.arrow")
+    assert bad.problem.startswith("truncated file: a.arrow rows 1-1")
+
+
 @settings(max_examples=80, deadline=None)
 @given(st.sampled_from(["file", "stream"]), st.integers(0, 5000), st.binary(min_size=1, max_size=6), st.integers(0, 60))
 def test_no_damage_crashes_the_reader_or_hides_the_file(tmp_path_factory, kind, at, noise, cut):

@@ -7,11 +7,11 @@ import zlib
 
 import pytest
 import zstandard
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from pipelines.readers import streams
-from pipelines.readers.streams import Stream, TornError, chunks, compression, whole
+from pipelines.readers.streams import MAGIC, Stream, TornError, chunks, compression, whole
 
 PACKERS = {".gz": gzip.compress, ".bz2": bz2.compress, ".zst": zstandard.compress, "": bytes}
 
@@ -31,6 +31,7 @@ def pieces_of(path):
 def test_members_are_joined_and_a_torn_one_gives_what_it_held(tmp_path_factory, suffix, parts, cut):
     path = tmp_path_factory.mktemp("s") / f"f{suffix}"
     packed = b"".join(PACKERS[suffix](part) for part in parts)
+    assume(suffix or not packed.startswith(tuple(MAGIC)))  # the first bytes of a compressed file make it one
     path.write_bytes(packed)
     found, torn = pieces_of(path)
     assert (b"".join(found), torn) == (b"".join(parts), "")
