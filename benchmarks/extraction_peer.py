@@ -13,14 +13,14 @@ from importlib import metadata
 from pathlib import Path
 
 
-def extracted(folder: str, clean: bool, **options):
-    """Documents of a folder as datatrove's pipeline makes them; with ``clean``, FineWeb's filters after it."""
+def extracted(folder: str, **options):
+    """Documents of a folder as datatrove's pipeline makes them, after FineWeb's filters."""
     from datatrove.pipeline.extractors import Trafilatura
     from datatrove.pipeline.readers import WarcReader
 
     documents = WarcReader(folder, glob_pattern="*.warc.gz").run(rank=0, world_size=1)
     documents = Trafilatura(favour_precision=True, **options).run(documents, rank=0, world_size=1)
-    for step in fineweb() if clean else []:
+    for step in fineweb():
         documents = step.run(documents, rank=0, world_size=1)
     return documents
 
@@ -53,7 +53,7 @@ def answer(question: dict) -> dict:
         return {"texts": [extractor.extract(page) or "" for page in pages]}
     # the pages of the timed run are repeated, and trafilatura's memory of paragraphs would empty the repetitions
     started = time.perf_counter()
-    texts = [d.text for d in extracted(question["folder"], question["clean"], deduplicate=False)]
+    texts = [d.text for d in extracted(question["folder"], deduplicate=False)]
     return {"seconds": time.perf_counter() - started, "documents": len(texts), "chars": sum(map(len, texts))}
 
 

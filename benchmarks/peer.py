@@ -23,10 +23,15 @@ def python_with(name: str, *requirements: str) -> Path:
         sys.stderr.write(f"setting up {name} in {folder}\n")
         install = [str(python), "-m", "pip", "install", "-qq"]
         venv.create(folder, with_pip=True, clear=True)
-        subprocess.run([*install, "--upgrade", "pip"], check=True)
-        subprocess.run([*install, *requirements], check=True)
+        subprocess.run([*install, "--upgrade", "pip"], check=True, env=_environment())
+        subprocess.run([*install, *requirements], check=True, env=_environment())
         ready.write_text(text, encoding="utf-8")
     return python
+
+
+def _environment() -> dict[str, str]:
+    """Ours without what would show a peer our own packages."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
 
 
 class Peer:
@@ -37,7 +42,11 @@ class Peer:
 
     def __init__(self, python: Path, script: Path, *arguments: str) -> None:
         self._process = subprocess.Popen(
-            [python, script, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [python, script, *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=_environment(),
         )
 
     def ask(self, **question: Any) -> dict[str, Any]:
