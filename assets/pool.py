@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import multiprocessing.connection
-import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -12,6 +10,7 @@ from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 
 from pipelines.provenance.manifest import Key
+from pipelines.tasks import begin_worker, cores
 
 _messages: SimpleQueue | None = None  # in a worker: to the terminal of `stemma run`
 PAYS_FROM = 4  # a worker costs about 1.5 s of imports: fewer sources than this are faster in process
@@ -26,11 +25,12 @@ def build_side_by_side(
     a worker waits for.
     """
     context = multiprocessing.get_context("spawn")  # polars and numba do not survive a fork of a threaded parent
-    workers = workers or min(len(keys), _cores())
+    workers = workers or min(len(keys), cores())
+    each = max(1, cores() // workers)
     messages = context.SimpleQueue()
     teller = threading.Thread(target=lambda: [waiting(message) for message in iter(messages.get, None)], daemon=True)
     teller.start()
-    with ProcessPoolExecutor(workers, context, initializer=_begin, initargs=(messages,)) as pool:
+    with ProcessPoolExecutor(workers, context, initializer=_begin, initargs=(messages, each)) as pool:
         tasks = {pool.submit(_build, str(spec), store, key): key for key in keys}
         try:
             for task in as_completed(tasks):
@@ -43,24 +43,11 @@ def build_side_by_side(
             teller.join()
 
 
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _begin(messages: SimpleQueue) -> None:
-    """In every worker: one thread each, a way to speak, and an end when the parent is killed."""
+def _begin(messages: SimpleQueue, workers: int) -> None:
+    """In every worker: a thread, a way to speak, its share of the cores, and an end when the parent is killed."""
     global _messages  # noqa: PLW0603 - one queue for the life of a worker
     _messages = messages
-    for name in ("POLARS_MAX_THREADS", "NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "RAYON_NUM_THREADS"):
-        os.environ.setdefault(name, "1")
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        multiprocessing.connection.wait([parent.sentinel])
-        os._exit(1)
+    begin_worker(workers)
 
 
 def _build(spec: str, store: str, key: Key) -> None:

@@ -17,11 +17,12 @@ from pydantic import Field
 from pipelines import distributions
 from pipelines.documents import Record
 from pipelines.licences import spdx
-from pipelines.provenance.manifest import FileEntry, file_entry
+from pipelines.provenance.manifest import FileEntry
 from pipelines.provenance.recipe import canonical_json, digest
 from pipelines.readers import files, parquet
 from pipelines.readers.fields import Fields
 from pipelines.readers.html import HtmlRecipe
+from pipelines.readers.known_hashes import known_entry
 from pipelines.readers.remote import Remote, is_url
 
 
@@ -119,7 +120,7 @@ def located(home: Path, path: str, reader: str) -> Path | str | None:
 
 
 def listing(recipe: IngestRecipe, path: Path | str | None, *, is_hashed: bool = True) -> Listing:
-    """Find and hash the files of a source (at about 1 GB/s a core; no text is parsed).
+    """Find and hash the files of a source (no text is parsed; a large file that did not change is not read again).
 
     The fingerprint of a remote file is what its store tells of it: it is not fetched.
 
@@ -164,7 +165,7 @@ def listing(recipe: IngestRecipe, path: Path | str | None, *, is_hashed: bool = 
 def _entry(root: Path, name: str, is_hashed: bool) -> FileEntry:
     files.check_readable(root / name)
     if is_hashed:
-        return file_entry(root, name)
+        return known_entry(root, name)
     return FileEntry(path=name, bytes=(root / name).stat().st_size, blake3="0" * 64)
 
 

@@ -104,11 +104,11 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def begin_worker() -> None:
-    """In every worker process: one thread, no workers of its own, and an end when the parent is killed."""
+def begin_worker(workers: int = 1) -> None:
+    """In every worker process: one thread, so many workers of its own (1: none), and an end with its parent."""
     for name in THREADS:
         os.environ.setdefault(name, "1")
-    os.environ["STEMMA_WORKERS"] = "1"
+    os.environ["STEMMA_WORKERS"] = str(workers)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
