@@ -45,8 +45,14 @@ def normalised(name: str) -> str:
 
 @functools.cache
 def installed_distributions() -> list[tuple[str, str]]:
-    """(name, version) of every distribution of this environment, names normalised, sorted."""
-    found = {normalised(d.metadata["Name"]): d.version for d in metadata.distributions() if d.metadata["Name"]}
+    """(name, version) of every distribution of this environment, names normalised, sorted.
+
+    Of one that is there twice, the first on the path, which is the one that is imported.
+    """
+    found: dict[str, str] = {}
+    for each in metadata.distributions():
+        if each.metadata["Name"]:
+            found.setdefault(normalised(each.metadata["Name"]), each.version)
     return sorted(found.items())
 
 

@@ -1,6 +1,7 @@
 """The documentation of an installed distribution, read from one that is laid out in the test."""
 
 import ast
+from importlib import metadata
 
 import pytest
 
@@ -61,7 +62,9 @@ def site(tmp_path, monkeypatch):
     record = [*files, "../bin/demo", "demo_pkg-1.0.dist-info/RECORD"]
     (tmp_path / "site/demo_pkg-1.0.dist-info/RECORD").write_text("".join(f"{n},,\n" for n in record))
     monkeypatch.syspath_prepend(str(tmp_path / "site"))
-    return tmp_path / "site"
+    d.installed_distributions.cache_clear()
+    yield tmp_path / "site"
+    d.installed_distributions.cache_clear()
 
 
 def read(min_chars=150):
@@ -135,6 +138,14 @@ def test_installed_distributions_are_normalised_and_sorted(site):
     assert found == sorted(found)
     [row] = d.measured_distributions(names=["demo-pkg"])
     assert (row["docs"], row["files"], row["licence"]) == (8, 5, "MIT")
+
+
+def test_of_a_distribution_that_is_there_twice_the_first_on_the_path_counts(site, tmp_path, monkeypatch):
+    other = tmp_path / "before" / "demo_pkg-2.0.dist-info"
+    other.mkdir(parents=True)
+    (other / "METADATA").write_text(METADATA.replace("Version: 1.0", "Version: 2.0"))
+    monkeypatch.syspath_prepend(str(other.parent))
+    assert dict(d.installed_distributions())["demo-pkg"] == "2.0" == metadata.version("demo-pkg")
 
 
 def test_names_defined_in_branches_are_numbered_in_the_order_of_the_file():
