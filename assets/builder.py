@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from assets.blueprint import BLUEPRINTS, Blueprint, Runtime
-from pipelines.provenance.artifact import Artifact
+from pipelines.provenance.artifact import Artifact, Draft
 from pipelines.provenance.manifest import Key
 from pipelines.provenance.memo import Built, build
 from pipelines.provenance.recipe import Recipe
@@ -26,8 +26,11 @@ def build_key(
     launch: Callable[..., None] | None = None,
     circumstance: dict[str, Any] | None = None,
     waiting: Callable[[str], None] = lambda holder: None,
+    tell: Callable[[int, int], None] = lambda done, total: None,
 ) -> Built:
     """Make sure that a key is published as the spec (or a one-off override of its recipe) says.
+
+    ``waiting`` is told who holds the lease, ``tell`` how many of its pieces a stage has done.
 
     Raises:
         SpecError: for an override that the recipe does not have, or out of bounds.
@@ -40,13 +43,18 @@ def build_key(
         return Built(answer, computed=False)
     inputs = blueprint.open(store)
     runtime = Runtime(store.scratch, launch)
+
+    def make(draft: Draft) -> Artifact:
+        draft.tell = tell
+        return blueprint.make(inputs, recipe, draft, runtime)
+
     return build(
         store,
         key,
         blueprint.version,
         recipe,
         inputs,
-        lambda draft: blueprint.make(inputs, recipe, draft, runtime),
+        make,
         numerics=blueprint.numerics,
         circumstance=circumstance,
         force=force,

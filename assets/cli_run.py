@@ -103,7 +103,7 @@ def _build(spec: Spec, store: Store, planner: Any, steps: list[Any], name: str) 
     with output_to(log) as descriptor, os.fdopen(descriptor, "w", closefd=False) as terminal:
         shown = Console(file=terminal, force_terminal=os.isatty(descriptor))
         with Bars(shown, due, store) as bars:
-            runner = Runner(spec, store, planner, bars.update, bars.say)
+            runner = Runner(spec, store, planner, bars.update, bars.say, bars.pieces)
             built = runner.run(steps)
         shown.file.flush()
     return built, time.monotonic() - started
@@ -165,6 +165,11 @@ class Bars:
                 if not self._console.is_terminal:
                     seconds = self._progress.tasks[task].elapsed or 0.0
                     self.say(f"{key.asset:20} {self._totals[key.asset]:>4} built {seconds:8.1f} s")
+
+    def pieces(self, key: Key, done: int, total: int) -> None:
+        """Called by a large stage whose work goes in pieces."""
+        if total > 1:
+            self._progress.update(self._tasks[key.asset], note=f"{key.partition} {done}/{total} pieces")
 
     def _follow_training(self) -> None:
         while not self._stop.wait(1.0):

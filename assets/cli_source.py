@@ -6,7 +6,7 @@ import os
 import sys
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 from pydantic import ValidationError
@@ -24,6 +24,26 @@ if TYPE_CHECKING:
     from pipelines.documents import Record
     from pipelines.readers.sniff import Sniffed
     from pipelines.sources import IngestRecipe
+
+
+class Proposal(NamedTuple):
+    """A source that could be added: what was found at its place, and what would be written of it."""
+
+    key: str
+    sniffed: Sniffed
+    said: dict[str, str]  # fields of its recipe, found or given
+    first: list[Record]
+    written: dict[str, str | int]  # as it would stand in the spec
+
+    def told(self) -> dict[str, Any]:
+        return {
+            "source": self.key,
+            "sample": [record.text for record in self.first],
+            "reader": self.sniffed.reader,
+            "compression": self.sniffed.compression,
+            "fields": {k: v for k, v in self.said.items() if k in FIELDS},
+            "columns": list(self.sniffed.columns),
+        }
 
 
 def _field(flag: str, what: str) -> Any:
@@ -63,60 +83,29 @@ def source_add(
     Finds out the format and the fields, and shows the first documents before anything is written; then
     `stemma run mine` trains on your text.
     """
-    from pipelines.licences import UNSTATED, spdx
-
     the_spec = load_spec(spec)
+    given = {
+        "text_field": text_field,
+        "id_field": id_field,
+        "url_field": url_field,
+        "license": _checked_licence(licence),
+        "extractor": extractor,
+    }
     key = checked_partition(name if "/" in name else f"{name}/1")
-    place = _place(path, reader)
-    if licence and spdx(licence) == UNSTATED != licence:
-        raise SpecError(
-            f"--license {licence!r} names no licence. Give an SPDX expression, for example CC-BY-4.0 or "
-            "'MIT OR Apache-2.0'; for one that SPDX does not list LicenseRef-NAME; left out: as the data state it."
-        )
-    found = _sniffed(place, reader)
-    given = {"text_field": text_field, "id_field": id_field, "url_field": url_field, "license": licence}
-    said = {**found.fields, **{k: v for k, v in given.items() if v}}
-    if licence:
-        said.pop("license_field", None)
-    said |= {k: v for k, v in {"delimiter": found.delimiter, "extractor": extractor}.items() if v}
-    recipe = _recipe(key, found.reader, said)
-    first = _sample(recipe, place)
-    written: dict[str, str | int] = {"reader": found.reader, "path": _written(place, the_spec.path), **said}
-    if written.get("text_field") == "text":
-        written.pop("text_field")
-    if found.reader == "text":
-        written["passage_bytes"] = PASSAGE_BYTES
-    if like := _cleaning(the_spec):
-        written["cleaning"] = like
-    text = add_source(the_spec.text, key, written, corpus, corpus, the_spec)
-    runs = [name for name, said in Spec(text, the_spec.path).document.runs.items() if said.corpus == corpus]
+    found = _proposal(the_spec, key, _place(path, reader), reader, {k: v for k, v in given.items() if v})
+    text = add_source(the_spec.text, key, found.written, corpus, corpus, the_spec)
+    runs = [run for run, said in Spec(text, the_spec.path).document.runs.items() if said.corpus == corpus]
     if not json:
-        _show(found, said, first)
+        _show(found)
     is_written = not dry_run and (yes or json or _agreed())
     if is_written:
-        scratch = the_spec.path.with_name(f".{the_spec.path.name}.writing")
-        scratch.write_bytes(text.encode())
-        os.replace(scratch, the_spec.path)
+        _replace(the_spec.path, text)
     if json:
-        show_json(
-            {
-                "source": key,
-                "corpus": corpus,
-                "runs": runs,
-                "spec": str(the_spec.path),
-                "sample": [record.text for record in first],
-                "reader": found.reader,
-                "compression": found.compression,
-                "fields": {k: v for k, v in said.items() if k in FIELDS},
-                "columns": list(found.columns),
-                "written": is_written,
-            }
-        )
+        about = {"corpus": corpus, "runs": runs, "spec": str(the_spec.path), "written": is_written}
+        show_json({**found.told(), **about})
     elif is_written:
-        console.print(
-            f"{the_spec.path.name}: source {key} ({found.reader}) in corpus {corpus}. Next: stemma run {runs[0]}",
-            markup=False,
-        )
+        done = f"source {key} ({found.sniffed.reader}) in corpus {corpus}. Next: stemma run {runs[0]}"
+        console.print(f"{the_spec.path.name}: {done}", markup=False)
     else:
         console.print(f"{the_spec.path.name}: nothing was written.", markup=False)
 
@@ -162,6 +151,45 @@ def source_list(json: JsonOption = False, store: StoreOption = "", spec: SpecOpt
             ],
         )
     )
+
+
+def _checked_licence(licence: str) -> str:
+    from pipelines.licences import UNSTATED, spdx
+
+    if licence and spdx(licence) == UNSTATED != licence:
+        raise SpecError(
+            f"--license {licence!r} names no licence. Give an SPDX expression, for example CC-BY-4.0 or "
+            "'MIT OR Apache-2.0'; for one that SPDX does not list LicenseRef-NAME; left out: as the data state it."
+        )
+    return licence
+
+
+def _proposal(spec: Spec, key: str, place: Path | str, reader: str, given: dict[str, str]) -> Proposal:
+    """Look at the data; what the person gave goes before what was found.
+
+    Raises:
+        SpecError: if nothing readable is there, or what was given does not fit it.
+    """
+    found = _sniffed(place, reader)
+    said = {**found.fields, **given, **({"delimiter": found.delimiter} if found.delimiter else {})}
+    if "license" in given:
+        said.pop("license_field", None)
+    first = _sample(_recipe(key, found.reader, said), place)
+    written: dict[str, str | int] = {"reader": found.reader, "path": _written(place, spec.path), **said}
+    if written.get("text_field") == "text":
+        written.pop("text_field")
+    if found.reader == "text":
+        written["passage_bytes"] = PASSAGE_BYTES
+    if like := _cleaning(spec):
+        written["cleaning"] = like
+    return Proposal(key, found, said, first, written)
+
+
+def _replace(path: Path, text: str) -> None:
+    """The spec as a whole or not at all."""
+    scratch = path.with_name(f".{path.name}.writing")
+    scratch.write_bytes(text.encode())
+    os.replace(scratch, path)
 
 
 def _place(path: str, reader: str) -> Path | str:
@@ -246,14 +274,15 @@ def _sample(recipe: IngestRecipe, place: Path | str) -> list[Record]:
     return sound[:SHOWN]
 
 
-def _show(found: Sniffed, said: dict[str, str], first: list[Record]) -> None:
+def _show(found: Proposal) -> None:
     """What was found, and the first documents: data, so nothing in it is markup and control characters are escaped."""
-    about = [found.reader, *([f"compressed ({found.compression})"] if found.compression else [])]
-    about += [f"{name} {value!r}" for name, value in said.items()]
+    sniffed = found.sniffed
+    about = [sniffed.reader, *([f"compressed ({sniffed.compression})"] if sniffed.compression else [])]
+    about += [f"{name} {value!r}" for name, value in found.said.items()]
     console.print("found: " + ", ".join(about), markup=False, highlight=False)
-    if others := [column for column in found.columns if column not in said.values()]:
+    if others := [column for column in sniffed.columns if column not in found.said.values()]:
         console.print(f"other columns: {', '.join(others[:40])!r}", markup=False, highlight=False)
-    for number, record in enumerate(first, 1):
+    for number, record in enumerate(found.first, 1):
         known = {"key": record.key, "url": record.url, "title": record.title, "license": record.licence}
         facts = ", ".join(f"{k} {v[:80]!r}" for k, v in known.items() if v)
         console.print(f"{number} {record.uri!r} {facts}", markup=False, highlight=False)

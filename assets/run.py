@@ -30,13 +30,14 @@ BY_SOURCE = ("raw_documents", "clean_documents", "source_profile", "signatures")
 
 @dataclass
 class Runner:
-    """Builds what is due, asset by asset, and tells ``progress`` (key, state) as it goes."""
+    """Builds what is due, asset by asset, and tells ``progress`` (key, state) and ``pieces`` (key, done, total)."""
 
     spec: Spec
     store: Store
     planner: Planner
     progress: Callable[[Key, str], None] = lambda key, state: None
     waiting: Callable[[str], None] = lambda message: None
+    pieces: Callable[[Key, int, int], None] = lambda key, done, total: None
 
     def run(self, steps: list[Step]) -> int:
         """Build every due step; returns how many were computed.
@@ -50,6 +51,7 @@ class Runner:
 
         os.environ.update(STEMMA_STORE=self.store.url, STEMMA_SPEC=str(self.spec.path), STEMMA_IN_PROCESS="1")
         workspace.listeners[:] = [self.waiting]
+        workspace.watchers[:] = [self.pieces]
         computed = 0
         with open_instance(self.store) as instance:
             mirror(self.spec, instance)

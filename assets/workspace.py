@@ -2,6 +2,7 @@
 
 import functools
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
@@ -20,7 +21,10 @@ from pipelines.provenance.store import Store
 from pipelines.spec import Spec
 
 CHECKOUT = Path(__file__).resolve().parent.parent
-listeners: list[Callable[[str], None]] = []  # `stemma run` adds its terminal
+# `stemma run` adds its terminal
+listeners: list[Callable[[str], None]] = []
+watchers: list[Callable[[Key, int, int], None]] = []  # pieces of a stage: done, total
+TOLD_EVERY = 10.0  # seconds between two lines of a run's log about pieces
 
 
 def store_url(given: str = "") -> str:
@@ -60,6 +64,7 @@ class Workspace(dg.ConfigurableResource):
             launch=launch,
             circumstance={"dagster_run": context.run.run_id},
             waiting=lambda holder: _waiting(context, key, holder),
+            tell=Progress(context, key),
         )
         how = "computed" if built.computed else "answered by the memo"
         context.log.info("%s: %s, %s", key, how, built.artifact.digest)
@@ -73,6 +78,21 @@ def _waiting(context: dg.AssetExecutionContext, key: Key, holder: str) -> None:
     context.log.warning(message)
     for tell in listeners:
         tell(message)
+
+
+class Progress:
+    """Tells the log of a run, and whoever watches it, how many pieces of a large stage are done."""
+
+    def __init__(self, context: dg.AssetExecutionContext, key: Key) -> None:
+        self._context, self._key = context, key
+        self._told = time.monotonic()
+
+    def __call__(self, done: int, total: int) -> None:
+        for watch in watchers:
+            watch(self._key, done, total)
+        if time.monotonic() - self._told >= TOLD_EVERY:
+            self._told = time.monotonic()
+            self._context.log.info("%s: %d of %d pieces", self._key, done, total)
 
 
 @functools.cache  # Dagster wants one instance of a type, also where two assets have the same recipe

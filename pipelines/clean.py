@@ -242,7 +242,7 @@ def _totals(raw: Artifact, draft: Draft) -> dict[str, int]:
 
 
 def _facts(recipe: CleanRecipe, draft: Draft) -> dict[str, Any]:
-    from pipelines.language_kernel import load_model
+    from pipelines.language_model import load_model
     from pipelines.word_rules import word_rule
 
     return {

@@ -37,8 +37,9 @@ def identified(texts: pl.Series, language: str) -> pl.DataFrame:
     import polars as pl
 
     from pipelines import language_kernel
+    from pipelines.language_model import load_model
 
-    model = language_kernel.load_model()
+    model = load_model()
     if language and language not in model.labels:
         raise ValueError(f"language {language!r} is not known to py3langid; it knows {', '.join(model.labels)}.")
     column = texts.str.slice(0, MAX_CHARS)

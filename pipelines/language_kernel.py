@@ -7,52 +7,14 @@ probability in every process; tests hold it against the library's own answers.
 
 from __future__ import annotations
 
-import functools
-from typing import Any, NamedTuple
-
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 from numba import njit
 
+from pipelines.language_model import Model
+
 Floats = npt.NDArray[np.float64]
-
-
-class Model(NamedTuple):
-    """A naive Bayes classifier over byte n-grams that an automaton finds."""
-
-    labels: list[str]  # distinct languages
-    label_of: npt.NDArray[np.int64]  # class -> label: a language in two scripts is two classes
-    next_row: npt.NDArray[np.uint32]  # row * 256 + byte -> state
-    row_of: npt.NDArray[np.uint32]  # state -> row: states share rows
-    feature: npt.NDArray[np.int32]  # state -> feature that ends there, or -1
-    weights: npt.NDArray[np.float32]  # feature, class
-    prior: npt.NDArray[np.float32]  # class
-    digest: str  # of the model file
-
-
-@functools.cache
-def load_model() -> Model:
-    """The model that ships in the package (0.7 s, once in a process)."""
-    from pathlib import Path
-
-    import py3langid
-    from blake3 import blake3
-    from py3langid.langid import MODEL_FILE, LanguageIdentifier
-
-    found: Any = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
-    labels = list(dict.fromkeys(found.nb_classes))
-    data = (Path(py3langid.__file__).parent / MODEL_FILE).read_bytes()
-    return Model(
-        labels,
-        np.array([labels.index(c) for c in found.nb_classes], np.int64),
-        np.array(found.tk_nextmove, np.uint32),
-        np.array(found.tk_row, np.uint32),
-        np.array(found.tk_output, np.int32),
-        np.asarray(found.nb_ptc, np.float32),
-        np.asarray(found.nb_pc, np.float32),
-        blake3(data).hexdigest(),
-    )
 
 
 def scores(

@@ -69,6 +69,14 @@ def test_every_due_key_is_one_run_with_its_partition(place):
         assert not is_recorded(Key("signatures", "poems/1"), instance)
 
 
+def test_the_pieces_of_a_stage_are_told_as_they_are_done(place):
+    planner, told = Planner(place.spec, place.store), []
+    Runner(place.spec, place.store, planner, pieces=lambda *one: told.append(one)).run(
+        planner.steps("demo", ["clean_documents"])
+    )
+    assert told == [(key, done, 1) for key in (POEMS, CLEAN) for done in (0, 1)]
+
+
 def test_what_the_memo_answers_makes_no_run(place):
     run(place, "raw_documents")
     assert run(place, "raw_documents") == (0, [])

@@ -272,3 +272,20 @@ def test_who_holds_the_lease_reaches_step_log_and_terminal(monkeypatch):
     monkeypatch.setattr(workspace, "listeners", [heard.append])
     workspace._waiting(context, Key("vocabulary", "words"), "somebody, pid 7")
     assert heard == logged == ["vocabulary[words]: waiting for the lease of somebody, pid 7"]
+
+
+def test_a_run_reads_now_and_then_how_many_pieces_are_done(monkeypatch):
+    """At most a line in ten seconds, but whoever watches hears of each."""
+    from assets import workspace
+
+    lines, watched, now = [], [], [0.0]
+    monkeypatch.setattr(workspace.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(workspace, "watchers", [lambda *one: watched.append(one)])
+    context = SimpleNamespace(log=SimpleNamespace(info=lambda message, *said: lines.append(message % said)))
+    key = Key("clean_documents", "poems/1")
+    tell = workspace.Progress(context, key)
+    for done in range(31):
+        now[0] = done
+        tell(done, 30)
+    assert lines == [f"clean_documents[poems/1]: {done} of 30 pieces" for done in (10, 20, 30)]
+    assert watched == [(key, done, 30) for done in range(31)]
