@@ -10,12 +10,12 @@ from pipelines import (
     dedup,
     heldout,
     ingest,
-    instruments,
-    profile,
     signatures,
     sources,
     unique,
 )
+from pipelines.instruments import instruments
+from pipelines.profile import measure as profile
 from pipelines.provenance.artifact import Artifact, Draft
 from pipelines.provenance.manifest import Key
 from pipelines.spec import Spec

@@ -31,7 +31,7 @@ def show_profiles(artifacts: list[Artifact], limit: int, as_json: bool, out: Pat
     Raises:
         WrongUseError: if a page is asked for and there are several.
     """
-    from pipelines.profile import PAGE, read_profile
+    from pipelines.profile.measure import PAGE, read_profile
 
     if out is not None:
         if len(artifacts) > 1:
@@ -50,8 +50,8 @@ def show_profiles(artifacts: list[Artifact], limit: int, as_json: bool, out: Pat
 
 
 def _show(artifact: Artifact, limit: int) -> None:
-    from pipelines.plots import plain
-    from pipelines.profile import DIMENSIONS, names_of, read_profile
+    from pipelines.profile.measure import DIMENSIONS, names_of, read_profile
+    from pipelines.profile.plots import plain
 
     rows, _ = read_profile(artifact)
     console.rule(escape(artifact.key.partition), align="left")

@@ -5,19 +5,18 @@ import dagster as dg
 from assets.partitions import CLASSIFIERS, CORPORA, REFERENCES, SOURCES
 from assets.workspace import Workspace, form
 from pipelines import (
-    classifier,
     clean,
     clean_recipe,
     decontaminate,
     dedup,
     heldout,
     ingest,
-    ngram_model,
-    profile,
     sources,
     unique,
 )
 from pipelines import signatures as minhash
+from pipelines.instruments import classifier, ngram_model
+from pipelines.profile import measure as profile
 
 GROUP, OWNERS = "corpus", ["team:data"]
 ALL_SOURCES = dg.AllPartitionMapping()

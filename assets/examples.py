@@ -15,7 +15,7 @@ from pipelines.provenance.fates import FILE, KEPT, kinds
 from pipelines.provenance.tables import read_batches
 
 if TYPE_CHECKING:
-    from pipelines.signal_counts import Bound
+    from pipelines.profile.signal_counts import Bound
 
 MOST, CHARACTERS = 10, 120  # examples a reason, characters an example
 _HEAD = 16_384  # characters that are masked before they are cut to CHARACTERS: a private key has some 3,200
@@ -73,7 +73,7 @@ def shown_texts(texts: list[str]) -> list[str]:
     import polars as pl
 
     from pipelines.normalize import NormalizeRecipe, written
-    from pipelines.privacy import RULES, PrivacyRecipe, masked_column
+    from pipelines.privacy.masking import RULES, PrivacyRecipe, masked_column
 
     heads = written(pl.Series(texts, dtype=pl.String), NormalizeRecipe())
     everything = PrivacyRecipe(**{f"mask_{rule}": True for rule in RULES})

@@ -25,7 +25,7 @@ PLOT_BYTES, EXAMPLE_BYTES = 20_000, 20_000
 def shown(artifact: Artifact) -> dict[str, dg.MetadataValue]:
     """Pictures and examples by name, for documents that were cleaned and for a profile; nothing for anything else."""
     from pipelines.clean import SIGNALS
-    from pipelines.profile import PAGE
+    from pipelines.profile.measure import PAGE
 
     if PAGE in artifact.names():
         found = {name: dg.MetadataValue.md(text) for name, text in _of_profile(artifact).items()}
@@ -36,14 +36,14 @@ def shown(artifact: Artifact) -> dict[str, dg.MetadataValue]:
 
 
 def _of_profile(artifact: Artifact) -> dict[str, str]:
-    from pipelines.profile import read_profile
+    from pipelines.profile.measure import read_profile
 
     return _plots(*read_profile(artifact), artifact.input("clean_documents"))
 
 
 def _of_documents(artifact: Artifact) -> dict[str, str]:
-    from pipelines.profile import Tally
-    from pipelines.signal_counts import bounds, counted_signals
+    from pipelines.profile.measure import Tally
+    from pipelines.profile.signal_counts import bounds, counted_signals
 
     tally = Tally()
     tally.add_judged(artifact.input("raw_documents"), artifact)
@@ -52,10 +52,10 @@ def _of_documents(artifact: Artifact) -> dict[str, str]:
 
 
 def _plots(table: pa.Table, signals: pa.Table, clean: Artifact) -> dict[str, str]:
-    from pipelines.plots import as_markdown
-    from pipelines.profile import names_of
-    from pipelines.profile_page import overview, signal_pictures
-    from pipelines.signal_counts import bounds
+    from pipelines.profile.measure import names_of
+    from pipelines.profile.page import overview, signal_pictures
+    from pipelines.profile.plots import as_markdown
+    from pipelines.profile.signal_counts import bounds
 
     lines, reasons = bounds(clean), names_of(table, "reason")
     gone: dict[str, int] = {}

@@ -6,7 +6,7 @@ They learn from raw documents, so that clean documents may be judged by them.
 from __future__ import annotations
 
 from assets.making import Blueprint
-from pipelines import classifier, ngram_model
+from pipelines.instruments import classifier, ngram_model
 from pipelines.provenance.manifest import Key
 from pipelines.spec import Spec
 

@@ -23,7 +23,7 @@ from typing import Any
 import pyarrow as pa
 
 from benchmarks.report import report, versions
-from pipelines.privacy import PrivacyRecipe, masked_column
+from pipelines.privacy.masking import PrivacyRecipe, masked_column
 
 PEER = ("presidio-analyzer==2.2.366", "spacy==3.8.18", "phonenumbers==9.0.43")
 DATA = Path(os.environ.get("STEMMA_SHARED_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))

@@ -14,10 +14,10 @@ import pyarrow.compute as pc
 from pipelines.clean_recipe import CleanRecipe
 from pipelines.documents import CLEAN_SCHEMA, DOCUMENTS, TEXTS, TEXTS_SCHEMA, documents_digest
 from pipelines.filters import c4, fineweb, gopher_quality, gopher_repetition, refinedweb
-from pipelines.instruments import SIGNALS as INSTRUMENT_SIGNALS
-from pipelines.instruments import Instruments
+from pipelines.instruments.instruments import SIGNALS as INSTRUMENT_SIGNALS
+from pipelines.instruments.instruments import Instruments
 from pipelines.pieces import TableWriter, join, join_aligned
-from pipelines.privacy import PLACEHOLDERS
+from pipelines.privacy.masking import PLACEHOLDERS
 from pipelines.provenance import fates
 from pipelines.provenance.artifact import Artifact, Draft
 from pipelines.provenance.tables import read_batch, read_batches
@@ -186,7 +186,7 @@ def _masked(
     cuts: list[pa.Table],
 ) -> Cleaned:
     """Take the texts that are kept, and mask them; the others are read by nobody."""
-    from pipelines.privacy import masked_column
+    from pipelines.privacy.masking import masked_column
 
     kept = np.flatnonzero(broken["reason"].is_null().to_numpy())
     masked, masks = masked_column(texts.take(pa.array(kept)), recipe)

@@ -8,16 +8,16 @@ from typing import Literal, NamedTuple
 
 from pydantic import Field
 
-from pipelines import url_list, word_list
 from pipelines.filters.c4 import C4Recipe
 from pipelines.filters.fineweb import FineWebRecipe
 from pipelines.filters.gopher_quality import GopherQualityRecipe
 from pipelines.filters.gopher_repetition import GopherRepetitionRecipe
 from pipelines.filters.refinedweb import RefinedWebRecipe
-from pipelines.instruments import InstrumentRecipe
+from pipelines.instruments import url_list, word_list
+from pipelines.instruments.instruments import InstrumentRecipe
 from pipelines.language import LanguageRecipe
 from pipelines.normalize import NormalizeRecipe
-from pipelines.privacy import PrivacyRecipe
+from pipelines.privacy.masking import PrivacyRecipe
 from pipelines.spec import Spec
 
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from pipelines import instruments, word_list
 from pipelines.clean_recipe import CleanRecipe
 from pipelines.filters import c4, fineweb, gopher_quality, gopher_repetition, refinedweb
 from pipelines.filters.rules import Rule, first_broken
 from pipelines.filters.rules import breaks as breaks_rule
+from pipelines.instruments import instruments, word_list
 from pipelines.provenance.recipe import Recipe
 
 if TYPE_CHECKING:

@@ -98,7 +98,7 @@ def mapped(home: Path, digest: str) -> Model | None:
         if any(hashed(path)[1] != digests[path.name] for path in files):
             return None
         labels, *arrays = files
-        whole = [np.asarray(np.load(path, mmap_mode="r")) for path in arrays]
-        return Model(json.loads(labels.read_bytes()), *whole, digest)
+        whole = {path.stem: np.asarray(np.load(path, mmap_mode="r")) for path in arrays}
+        return Model(labels=json.loads(labels.read_bytes()), **whole, digest=digest)
     except (OSError, ValueError, KeyError, TypeError):
         return None

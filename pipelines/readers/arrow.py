@@ -59,13 +59,14 @@ def _file_records(path: Path, name: str, fields: Fields, max_bytes: int, stripe:
         try:
             source = stack.enter_context(pa.memory_map(str(path)))
             reader = stack.enter_context(pa.ipc.open_file(source))
+            names, num_batches = reader.schema.names, reader.num_record_batches
         except UNREADABLE as error:
             yield unreadable(path, name, 1, 0, error, "Arrow")
             return
-        columns, row = check_columns(reader.schema.names, name, fields), 1
-        first, end = 0, reader.num_record_batches
+        columns, row = check_columns(names, name, fields), 1
+        first, end = 0, num_batches
         if stripe >= 0:
-            each = _stripe_batches(path, reader.num_record_batches)
+            each = _stripe_batches(path, num_batches)
             first, end = stripe * each, min(end, (stripe + 1) * each)
         for index in range(end):
             try:
@@ -77,8 +78,21 @@ def _file_records(path: Path, name: str, fields: Fields, max_bytes: int, stripe:
                     yield unreadable(path, f"{name} batch {index}", row, row, error, "Arrow")
                 continue
             if index >= first:
-                yield from _sliced(batch.select(columns), name, row, fields, max_bytes)
+                yield from _sliced(path, batch.select(columns), name, row, fields, max_bytes)
             row += batch.num_rows
+        if end == num_batches < (held := _held_batches(path)):
+            hidden = pa.ArrowInvalid(f"the footer names {num_batches} of {held} batches")
+            yield unreadable(path, name, row, row, hidden, "Arrow")
+
+
+def _held_batches(path: Path) -> int:
+    """Record batches that stand in an IPC file, whatever its footer says; up to the first that cannot be read."""
+    count = 0
+    with contextlib.suppress(*UNREADABLE), pa.memory_map(str(path)) as source:
+        source.seek(8)  # behind the magic, padded, begins a stream
+        for message in pa.ipc.MessageReader.open_stream(source):
+            count += message.type == "record batch"
+    return count
 
 
 def _stream_records(path: Path, name: str, fields: Fields, max_bytes: int) -> Iterator[Record]:
@@ -87,11 +101,11 @@ def _stream_records(path: Path, name: str, fields: Fields, max_bytes: int) -> It
         try:
             source = stack.enter_context(pa.memory_map(str(path)) if path.stat().st_size else pa.BufferReader(b""))
             reader = stack.enter_context(pa.ipc.open_stream(source))
-            is_open = True
-            columns = check_columns(reader.schema.names, name, fields)
+            names, is_open = reader.schema.names, True
+            columns = check_columns(names, name, fields)
             for batch in reader:
                 batch.validate()
-                yield from _sliced(batch.select(columns), name, row, fields, max_bytes)
+                yield from _sliced(path, batch.select(columns), name, row, fields, max_bytes)
                 row += batch.num_rows
             if left := path.stat().st_size - source.tell():  # a damaged length reads as the mark of the end
                 raise pa.ArrowInvalid(f"{left} bytes after the end of the stream")
@@ -99,6 +113,11 @@ def _stream_records(path: Path, name: str, fields: Fields, max_bytes: int) -> It
             yield unreadable(path, name, row, row if is_open else 0, error, "Arrow")
 
 
-def _sliced(batch: pa.RecordBatch, name: str, row: int, fields: Fields, max_bytes: int) -> Iterator[Record]:
+def _sliced(path: Path, batch: pa.RecordBatch, name: str, row: int, fields: Fields, max_bytes: int) -> Iterator[Record]:
+    """The rows of a batch, some at a time; those whose offsets lead astray are one record."""
     for start in range(0, batch.num_rows, BATCH_ROWS):
-        yield from batch_records(batch.slice(start, BATCH_ROWS), name, row + start, fields, max_bytes)
+        some = batch.slice(start, BATCH_ROWS)
+        try:
+            yield from batch_records(some, name, row + start, fields, max_bytes)
+        except UNREADABLE as error:
+            yield unreadable(path, name, row + start, row + start + some.num_rows - 1, error, "Arrow")

@@ -14,12 +14,12 @@ from assets.pictures import INLINE
 from pipelines.clean import CLEAN_VERSION, SIGNALS, clean
 from pipelines.clean_recipe import docs
 from pipelines.ingest import INGEST_VERSION, ingest
+from pipelines.profile.signal_counts import bounds
 from pipelines.provenance import fates
 from pipelines.provenance.fates import FateRows
 from pipelines.provenance.manifest import Key
 from pipelines.provenance.memo import build
 from pipelines.provenance.store import Store
-from pipelines.signal_counts import bounds
 from pipelines.sources import IngestRecipe
 
 SECRETS = {

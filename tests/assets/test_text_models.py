@@ -10,8 +10,8 @@ import pytest
 from assets.builder import build_key
 from assets.checks import better_than_chance
 from assets.partitions import wanted
-from pipelines.classifier import Classifier
-from pipelines.ngram_model import NgramModel
+from pipelines.instruments.classifier import Classifier
+from pipelines.instruments.ngram_model import NgramModel
 from pipelines.provenance.manifest import Key
 from pipelines.provenance.store import Store
 from pipelines.spec import Spec, SpecError

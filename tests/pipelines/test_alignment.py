@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.alignment import side_by_side
+from pipelines.profile.alignment import side_by_side
 
 
 def cut(name: str, total: int, ends: list[int]):

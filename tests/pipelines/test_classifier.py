@@ -15,9 +15,9 @@ from corpora import Corpora
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines import classifier
-from pipelines.classifier import Classifier, ClassifierRecipe, measures, platt, train_classifier
-from pipelines.classifier_kernel import _char_grams, features, fitted, margins
+from pipelines.instruments import classifier
+from pipelines.instruments.classifier import Classifier, ClassifierRecipe, measures, platt, train_classifier
+from pipelines.instruments.classifier_kernel import _char_grams, features, fitted, margins
 from pipelines.provenance.artifact import Artifact
 from pipelines.words import character_table, text_buffers
 

@@ -13,11 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines import instruments
 from pipelines.clean import CLEAN_VERSION, clean, cleaned
 from pipelines.clean_recipe import CleanRecipe, docs
 from pipelines.documents import read_documents
 from pipelines.ingest import INGEST_VERSION, ingest
+from pipelines.instruments import instruments
 from pipelines.judgement import broken_rule
 from pipelines.provenance import fates
 from pipelines.provenance.manifest import Key

@@ -8,11 +8,11 @@ import test_ngram_model
 from corpora import Corpora
 from test_classifier import GOOD, JUNK, sentences
 
-from pipelines import url_list, word_list
 from pipelines.clean import CLEAN_VERSION, clean
 from pipelines.clean_recipe import CleanRecipe, recipe_of
 from pipelines.ingest import INGEST_VERSION, ingest
-from pipelines.instruments import Instruments, Place
+from pipelines.instruments import url_list, word_list
+from pipelines.instruments.instruments import Instruments, Place
 from pipelines.provenance.manifest import Key
 from pipelines.provenance.memo import build
 from pipelines.sources import IngestRecipe

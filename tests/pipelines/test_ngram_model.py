@@ -14,9 +14,9 @@ from corpora import Corpora
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines import ngram_model
-from pipelines.ngram_kernel import FIRST_WORD, token_ids
-from pipelines.ngram_model import FALLBACK, NgramModel, PerplexityRecipe, discounts, train_ngram_model
+from pipelines.instruments import ngram_model
+from pipelines.instruments.ngram_kernel import FIRST_WORD, token_ids
+from pipelines.instruments.ngram_model import FALLBACK, NgramModel, PerplexityRecipe, discounts, train_ngram_model
 from pipelines.provenance.artifact import Artifact
 from pipelines.words import word_hashes
 

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines import plots
-from pipelines.plots import as_markdown, bars, histogram, plain
-from pipelines.profile_page import funnel, largest, length_picture
-from pipelines.signal_counts import Bound, bin_edges, edges_of, position
+from pipelines.profile import plots
+from pipelines.profile.page import funnel, largest, length_picture
+from pipelines.profile.plots import as_markdown, bars, histogram, plain
+from pipelines.profile.signal_counts import Bound, bin_edges, edges_of, position
 
 
 def texts(svg: str) -> list[str]:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.privacy import EMAIL, IP, IP_HINT, PrivacyRecipe, Span, masked, personal_spans
+from pipelines.privacy.masking import EMAIL, IP, IP_HINT, PrivacyRecipe, Span, masked, personal_spans
 
 BOTH = PrivacyRecipe()
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipelines.payment_numbers import IBAN_LENGTHS
-from pipelines.privacy import PLACEHOLDERS, RULES, PrivacyRecipe, masked, masked_column
+from pipelines.privacy.masking import PLACEHOLDERS, RULES, PrivacyRecipe, masked, masked_column
+from pipelines.privacy.payment_numbers import IBAN_LENGTHS
 from tests.pipelines import reference_privacy as reference
 
 DEEP = os.environ.get("STEMMA_DEEP") == "1"

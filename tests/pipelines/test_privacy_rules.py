@@ -7,8 +7,8 @@ import re
 import pyarrow as pa
 import pytest
 
-from pipelines import privacy
-from pipelines.privacy import PLACEHOLDERS, RULES, PrivacyRecipe, masked, masked_column
+from pipelines.privacy import masking as privacy
+from pipelines.privacy.masking import PLACEHOLDERS, RULES, PrivacyRecipe, masked, masked_column
 
 ALL = PrivacyRecipe()
 HEADER = "eyJhbGciOiJIUzI1NiJ9"
@@ -134,7 +134,7 @@ def test_a_span_has_no_field_for_the_value():
 def test_the_kernels_hash_as_the_standards_say():
     import numpy as np
 
-    from pipelines.crypto_addresses import _keccak_256_of_lower, _sha_256
+    from pipelines.privacy.crypto_addresses import _keccak_256_of_lower, _sha_256
 
     for message in (b"", b"abc", bytes(range(55))):
         out = np.zeros(32, np.uint8)

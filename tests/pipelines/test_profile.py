@@ -10,11 +10,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines.alignment import side_by_side
 from pipelines.clean import CLEAN_VERSION, clean
 from pipelines.clean_recipe import CleanRecipe, docs
 from pipelines.ingest import INGEST_VERSION, ingest
-from pipelines.profile import (
+from pipelines.profile.alignment import side_by_side
+from pipelines.profile.measure import (
     DIMENSIONS,
     PAGE,
     PROFILE,
@@ -27,10 +27,10 @@ from pipelines.profile import (
     profile,
     read_profile,
 )
+from pipelines.profile.signal_counts import bounds
 from pipelines.provenance.manifest import Key
 from pipelines.provenance.memo import build
 from pipelines.provenance.store import Store
-from pipelines.signal_counts import bounds
 from pipelines.sources import IngestRecipe
 
 GOOD = "The function returns the mean of the values that have been given to it, and the number of them, with care. "
@@ -174,7 +174,7 @@ def test_the_hosts_of_most_documents_are_told_and_the_others_counted(tmp_path):
 
 
 def test_many_hosts_are_counted_in_pieces_with_the_same_result(tmp_path, monkeypatch, ten):
-    monkeypatch.setattr("pipelines.profile._COMPACT", 1)
+    monkeypatch.setattr("pipelines.profile.measure._COMPACT", 1)
     assert numbers(profiled(tmp_path), "domain") == numbers(ten, "domain")
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.url_list import REASONS, UrlList, UrlListError, UrlRecipe
+from pipelines.instruments.url_list import REASONS, UrlList, UrlListError, UrlRecipe
 
 
 def listed(tmp_path, **files: str) -> UrlList:

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.filters.rules import broken_rule
+from pipelines.instruments.word_list import RULES, BadWordsRecipe, WordList, WordListError
 from pipelines.provenance.recipe import digest
-from pipelines.word_list import RULES, BadWordsRecipe, WordList, WordListError
 
 
 def column(*texts: str) -> pa.Array:

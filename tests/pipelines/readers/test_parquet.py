@@ -1,6 +1,7 @@
 """Parquet: a unit a row group, a bad row spoils itself, a bad row group spoils its own rows."""
 
 import contextlib
+import itertools
 
 import numpy as np
 import pyarrow as pa
@@ -84,6 +85,23 @@ def test_a_text_above_the_limit_is_quarantined_by_its_hash(tmp_path):
     good, bad = read(tmp_path, Fields("text"), limit=1000)
     assert (good.text, bad.text, len(bad.raw)) == ("ok", "", 40)
     assert bad.problem == "too large: a.parquet row 2, 1200 bytes; max_record_bytes is 1000"
+
+
+def test_no_single_damaged_byte_hides_a_row_or_ends_the_stage(tmp_path):
+    """Every byte, zeroed and filled: fifty rows, or a record that says what is wrong."""
+    parquet.write_table(pa.table({"text": [f"text {n}" for n in range(50)]}), tmp_path / "a.parquet", row_group_size=20)
+    whole = (tmp_path / "a.parquet").read_bytes()
+    for at, value in itertools.product(range(len(whole)), (0, 255)):
+        data = bytearray(whole)
+        data[at] = value
+        (tmp_path / "a.parquet").write_bytes(data)
+        try:
+            found = read(tmp_path, Fields("text"))
+        except ValueError as error:
+            if "has no column" in str(error):  # the damage lies in a column's name
+                continue
+            raise
+        assert len(found) == 50 or any(record.problem for record in found), (at, value)
 
 
 @settings(max_examples=60, deadline=None)

@@ -22,7 +22,7 @@ from pipelines.provenance.tables import rows_digest
 from pipelines.samples import sampled
 
 if TYPE_CHECKING:
-    from pipelines.classifier_kernel import Features
+    from pipelines.instruments.classifier_kernel import Features
 
 VERSION = "1"
 WEIGHTS = "weights.arrow"
@@ -72,7 +72,7 @@ def train_classifier(
     Raises:
         ValueError: if a side has no document in one of the folds, or a document stands on both sides.
     """
-    from pipelines.classifier_kernel import fitted, margins
+    from pipelines.instruments.classifier_kernel import fitted, margins
 
     ids, labels, rows = _examples(positive, negative, recipe)
     order, fold = doc_ids.order(ids), _folds(ids)
@@ -120,7 +120,7 @@ class Classifier(NamedTuple):
 
     def scores(self, texts: pa.Array | pa.ChunkedArray) -> Floats:
         """Probability that each text is like the positive documents: float64 [docs]."""
-        from pipelines.classifier_kernel import margins
+        from pipelines.instruments.classifier_kernel import margins
         from pipelines.words import pieces
 
         found = [margins(*_features(piece, self.recipe), self.weights, self.bias) for piece in pieces(texts)]
@@ -177,7 +177,7 @@ def _sigmoid(z: Floats) -> Floats:
 
 
 def _features(texts: pa.Array, recipe: ClassifierRecipe) -> Features:
-    from pipelines.classifier_kernel import features
+    from pipelines.instruments.classifier_kernel import features
 
     return features(texts, recipe.classifier_word_ngrams, recipe.classifier_char_ngram, recipe.classifier_bits)
 
@@ -186,7 +186,7 @@ def _examples(
     positive: Sequence[Artifact], negative: Sequence[Artifact], recipe: ClassifierRecipe
 ) -> tuple[doc_ids.Ids, Floats, Features]:
     """Ids, labels (+1, -1) and features of the documents of both samples."""
-    from pipelines.classifier_kernel import Features
+    from pipelines.instruments.classifier_kernel import Features
     from pipelines.words import pieces
 
     ids, labels, found = [np.zeros(0, "S16")], [np.zeros(0)], []

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from pipelines.privacy_text import DECIMAL, DIGIT, SPACE, WORD, byte, byte_set, character_at, character_before, is_kind
+from pipelines.privacy.text import DECIMAL, DIGIT, SPACE, WORD, byte, byte_set, character_at, character_before, is_kind
 
 HEX = byte_set("0123456789abcdefABCDEF")
 _LOCAL = byte_set(".%+-")

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pyarrow.compute as pc
 
-from pipelines import plots
-from pipelines.profile import names_of
+from pipelines.profile import plots
+from pipelines.profile.measure import names_of
+from pipelines.profile.signal_counts import Bound, bin_edges, edges_of, position
 from pipelines.provenance.fates import FATES
-from pipelines.signal_counts import Bound, bin_edges, edges_of, position
 
 if TYPE_CHECKING:
     import pyarrow as pa

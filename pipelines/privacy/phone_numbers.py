@@ -12,8 +12,8 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from pipelines.number_groups import number, shape
-from pipelines.privacy_text import DIGIT, NAME, among, begins, byte, byte_set, ends, has_context, word_table
+from pipelines.privacy.number_groups import number, shape
+from pipelines.privacy.text import DIGIT, NAME, among, begins, byte, byte_set, ends, has_context, word_table
 
 MAX_GROUPS, MAX_DIGITS = 7, 20
 _SEPARATORS = byte_set(" -./")

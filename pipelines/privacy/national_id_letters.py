@@ -1,4 +1,4 @@
-"""National ids that begin with letters, as a kernel: see :mod:`pipelines.national_ids`.
+"""National ids that begin with letters, as a kernel: see :mod:`pipelines.privacy.national_ids`.
 
 This module compiles kernels: import it inside functions, never where the graph is defined.
 """
@@ -8,8 +8,8 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from pipelines.number_groups import is_day
-from pipelines.privacy_text import DIGIT, among, byte, byte_set, ends, has_context, word_table
+from pipelines.privacy.number_groups import is_day
+from pipelines.privacy.text import DIGIT, among, byte, byte_set, ends, has_context, word_table
 
 _NINO_WORDS = word_table("nino national insurance ni")
 _PAN_WORDS = word_table("pan permanent income tax")

@@ -13,19 +13,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field
 
-from pipelines import word_list
 from pipelines.filters.rules import Rule
+from pipelines.instruments import word_list
+from pipelines.instruments.url_list import REASONS, UrlRecipe
+from pipelines.instruments.word_list import BadWordsRecipe
 from pipelines.provenance.artifact import Artifact
 from pipelines.provenance.manifest import Key
 from pipelines.provenance.store import Store
-from pipelines.url_list import REASONS, UrlRecipe
-from pipelines.word_list import BadWordsRecipe
 
 if TYPE_CHECKING:
-    from pipelines.classifier import Classifier
-    from pipelines.ngram_model import NgramModel
-    from pipelines.url_list import UrlList
-    from pipelines.word_list import WordList
+    from pipelines.instruments.classifier import Classifier
+    from pipelines.instruments.ngram_model import NgramModel
+    from pipelines.instruments.url_list import UrlList
+    from pipelines.instruments.word_list import WordList
 
 CLASSIFIER, REFERENCE = "text_classifier", "reference_model"  # assets
 
@@ -101,28 +101,28 @@ class Instruments(NamedTuple):
 
 @functools.lru_cache(4)
 def _url_list(path: Path, expected: str) -> UrlList:
-    from pipelines.url_list import UrlList
+    from pipelines.instruments.url_list import UrlList
 
     return _unchanged(UrlList.read(path), path, expected)
 
 
 @functools.lru_cache(4)
 def _word_list(path: Path, expected: str) -> WordList:
-    from pipelines.word_list import WordList
+    from pipelines.instruments.word_list import WordList
 
     return _unchanged(WordList.read(path), path, expected)
 
 
 @functools.lru_cache(4)
 def _classifier(place: Place) -> Classifier:
-    from pipelines.classifier import Classifier
+    from pipelines.instruments.classifier import Classifier
 
     return Classifier.load(place.open())
 
 
 @functools.lru_cache(4)
 def _reference(place: Place) -> NgramModel:
-    from pipelines.ngram_model import NgramModel
+    from pipelines.instruments.ngram_model import NgramModel
 
     return NgramModel.load(place.open())
 

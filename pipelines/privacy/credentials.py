@@ -11,7 +11,7 @@ import string
 import numpy as np
 from numba import njit
 
-from pipelines.privacy_text import ALNUM, DIGIT, NAME, byte, byte_set, run_end, starts_with
+from pipelines.privacy.text import ALNUM, DIGIT, NAME, byte, byte_set, run_end, starts_with
 
 _URL_SAFE = byte_set(string.ascii_letters, string.digits, "-_")  # RFC 4648, section 5
 _SETS = np.stack([ALNUM, NAME, _URL_SAFE, byte_set(string.ascii_letters, string.digits, "-_.")])

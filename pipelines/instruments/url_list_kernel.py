@@ -1,6 +1,6 @@
 """Block lists of domains, URLs and words as tables of 64-bit hashes, and the walk over a column of URLs.
 
-Addresses are compared as :mod:`pipelines.url_list` describes; hashes are those of :mod:`pipelines.words`, so that every
+Addresses are compared as :mod:`pipelines.instruments.url_list` describes; hashes are those of :mod:`pipelines.words`, so that every
 machine computes alike. Among a million entries a wrong hit has a chance of 1 in 2⁴⁴ for each look-up.
 
 This module compiles kernels: import it inside functions, never where the graph is defined.

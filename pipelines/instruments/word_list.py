@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from pipelines.word_list_kernel import Trie
+    from pipelines.instruments.word_list_kernel import Trie
 
 VERSION = "1"
 MAX_ENTRY = 200  # characters; a longer line is no phrase but a file of another kind
@@ -69,7 +69,7 @@ class WordList:
         Raises:
             WordListError: if the file is missing, is no such list, or has no entry.
         """
-        from pipelines.word_list_kernel import trie_of
+        from pipelines.instruments.word_list_kernel import trie_of
 
         path = Path(path)
         data = _read(path)
@@ -94,7 +94,7 @@ class WordList:
         return {"bad_words": pa.array(counts, pa.int64()), "bad_words_ratio": pa.array(ratio, pa.float64())}
 
     def _found(self, texts: pa.LargeStringArray) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-        from pipelines.word_list_kernel import found, lower_and_class
+        from pipelines.instruments.word_list_kernel import found, lower_and_class
         from pipelines.words import text_buffers
 
         return found(*text_buffers(texts), *lower_and_class(), *self._trie)
@@ -118,7 +118,7 @@ def _read(path: Path) -> bytes:
 
 def _entry(line: bytes, where: str) -> tuple[int, ...]:
     """Symbols of one line: lower-case code points, 0 between words; empty for a comment or a blank line."""
-    from pipelines.word_list_kernel import lower_and_class
+    from pipelines.instruments.word_list_kernel import lower_and_class
 
     try:
         text = unicodedata.normalize("NFC", line.decode()).strip()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from pipelines.privacy_text import (
+from pipelines.privacy.text import (
     DIGIT,
     among,
     begins,

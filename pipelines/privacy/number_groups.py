@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from pipelines.privacy_text import DIGIT, byte, byte_set
+from pipelines.privacy.text import DIGIT, byte, byte_set
 
 MAX_GROUPS, MAX_DIGITS = 7, 31  # France's NIR has seven groups, a card number five at most
 SEPARATORS = byte_set(" -./")

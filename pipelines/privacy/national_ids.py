@@ -3,7 +3,7 @@
 A number counts by itself if its shape is unusual and its check lets fewer than one in twenty others pass. A weaker
 check, a bare run of digits, or none at all (USA, United Kingdom, India's PAN, Denmark) counts only behind a word that
 names it. The rules of each country stand at its function; where a country's number begins with letters, in
-:mod:`pipelines.national_id_letters`.
+:mod:`pipelines.privacy.national_id_letters`.
 
 This module compiles kernels: import it inside functions, never where the graph is defined.
 """
@@ -13,8 +13,8 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from pipelines.national_id_letters import lettered_end
-from pipelines.number_groups import (
+from pipelines.privacy.national_id_letters import lettered_end
+from pipelines.privacy.number_groups import (
     DIGITS,
     END,
     MIXED,
@@ -28,7 +28,7 @@ from pipelines.number_groups import (
     shape,
     weighted,
 )
-from pipelines.privacy_text import DIGIT, among, begins, ends, has_context, word_table
+from pipelines.privacy.text import DIGIT, among, begins, ends, has_context, word_table
 
 _WORDS = {
     "us": "ssn social itin tin taxpayer",

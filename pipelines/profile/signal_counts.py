@@ -9,10 +9,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipelines.alignment import side_by_side
 from pipelines.clean import SIGNALS, SIGNALS_SCHEMA
 from pipelines.clean_recipe import CleanRecipe
 from pipelines.judgement import active_rules
+from pipelines.profile.alignment import side_by_side
 from pipelines.provenance.artifact import Artifact
 from pipelines.provenance.fates import FILE, KEPT
 from pipelines.provenance.tables import read_batches

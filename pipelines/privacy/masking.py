@@ -101,8 +101,8 @@ def _masked_piece(piece: pa.LargeStringArray, recipe: PrivacyRecipe, first_row: 
     import numpy as np
     import pyarrow as pa
 
-    from pipelines.privacy_kernel import found, replaced
-    from pipelines.privacy_text import character_flags
+    from pipelines.privacy.masking_kernel import found, replaced
+    from pipelines.privacy.text import character_flags
     from pipelines.words import text_buffers
 
     data, offsets = text_buffers(piece)

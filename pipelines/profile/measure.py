@@ -10,15 +10,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field
 
-from pipelines.alignment import side_by_side
 from pipelines.clean import SIGNALS, SPANS
 from pipelines.documents import DOCUMENTS
-from pipelines.privacy import PLACEHOLDERS
+from pipelines.privacy.masking import PLACEHOLDERS
+from pipelines.profile.alignment import side_by_side
+from pipelines.profile.signal_counts import SIGNAL_COUNTS_SCHEMA, bounds, counted_signals
 from pipelines.provenance import fates
 from pipelines.provenance.artifact import Artifact, Draft
 from pipelines.provenance.recipe import Recipe
 from pipelines.provenance.tables import read_batches, rows_digest
-from pipelines.signal_counts import SIGNAL_COUNTS_SCHEMA, bounds, counted_signals
 
 PROFILE_VERSION = "1"
 PROFILE, SIGNAL_COUNTS, PAGE = "profile.parquet", "signals.parquet", "profile.html"
@@ -51,7 +51,7 @@ def profile(raw: Artifact, clean: Artifact, recipe: ProfileRecipe, draft: Draft)
 
     All sums are of whole numbers, so they do not depend on the order of batches.
     """
-    from pipelines.profile_page import page
+    from pipelines.profile.page import page
 
     tally = Tally()
     tally.add_unread(raw)

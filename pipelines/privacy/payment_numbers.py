@@ -8,8 +8,8 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from pipelines.number_groups import DIGITS, END, SEPARATOR, SHAPE, luhn, number, read_groups, shape
-from pipelines.privacy_text import ALNUM, DIGIT, LETTER, among, begins, byte, ends, has_context, word_table
+from pipelines.privacy.number_groups import DIGITS, END, SEPARATOR, SHAPE, luhn, number, read_groups, shape
+from pipelines.privacy.text import ALNUM, DIGIT, LETTER, among, begins, byte, ends, has_context, word_table
 
 # Issuer identification numbers (ISO/IEC 7812-1; ranges as the networks publish them): first and last six digits of
 # the range, fewest and most digits, and whether a bare number needs a word like "card" before it. It does where the

@@ -14,13 +14,13 @@ import string
 import numpy as np
 from numba import njit
 
-from pipelines.credentials import VALUE, assigned_secret, private_key_end, token_end
-from pipelines.crypto_addresses import crypto_end
-from pipelines.national_ids import id_end
-from pipelines.network_addresses import email_at, ip_end
-from pipelines.payment_numbers import card_end, iban_end
-from pipelines.phone_numbers import phone_end
-from pipelines.privacy_text import BARRIER, DIGIT, NAME, byte, byte_set
+from pipelines.privacy.credentials import VALUE, assigned_secret, private_key_end, token_end
+from pipelines.privacy.crypto_addresses import crypto_end
+from pipelines.privacy.national_ids import id_end
+from pipelines.privacy.network_addresses import email_at, ip_end
+from pipelines.privacy.payment_numbers import card_end, iban_end
+from pipelines.privacy.phone_numbers import phone_end
+from pipelines.privacy.text import BARRIER, DIGIT, NAME, byte, byte_set
 
 RULES = ("email", "secret", "crypto", "iban", "credit_card", "national_id", "ip", "phone")
 _EMAIL, _SECRET, _CRYPTO, _IBAN, _CARD, _ID, _IP, _PHONE = range(8)

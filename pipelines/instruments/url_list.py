@@ -69,7 +69,7 @@ class UrlList:
         Raises:
             UrlListError: if there is no list at this path, or a line is none of these.
         """
-        from pipelines.url_list_kernel import domain_hashes, table_of, text_hashes, url_hashes
+        from pipelines.instruments.url_list_kernel import domain_hashes, table_of, text_hashes, url_hashes
         from pipelines.words import text_buffers
 
         hashed = {DOMAINS: domain_hashes, URLS: url_hashes, HARD_WORDS: text_hashes, SOFT_WORDS: text_hashes}
@@ -90,7 +90,7 @@ class UrlList:
         """The first reason to block each URL, one of REASONS: a string [urls], empty where it is fine."""
         import numpy as np
 
-        from pipelines.url_list_kernel import blocked
+        from pipelines.instruments.url_list_kernel import blocked
         from pipelines.words import text_buffers
 
         column = urls.combine_chunks() if isinstance(urls, pa.ChunkedArray) else urls

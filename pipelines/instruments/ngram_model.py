@@ -82,7 +82,7 @@ class NgramModel(NamedTuple):
 
     @classmethod
     def load(cls, artifact: Artifact) -> NgramModel:
-        from pipelines.ngram_kernel import FIRST_WORD, slots_of
+        from pipelines.instruments.ngram_kernel import FIRST_WORD, slots_of
 
         recipe = PerplexityRecipe.model_validate(artifact.manifest.recipe)
         tables = [artifact.table(f"{order}-grams.arrow") for order in range(1, recipe.perplexity_order + 1)]
@@ -103,7 +103,7 @@ class NgramModel(NamedTuple):
 
     def perplexities(self, texts: pa.Array | pa.ChunkedArray) -> Floats:
         """The exponential of the mean surprise of a text's words and its end: float64 [docs]; of its end, if it is empty."""
-        from pipelines.ngram_kernel import token_ids
+        from pipelines.instruments.ngram_kernel import token_ids
         from pipelines.words import pieces
 
         found = [np.zeros(0)]
@@ -116,7 +116,7 @@ class NgramModel(NamedTuple):
 
     def log_probabilities(self, ids: NDArray[np.int32], offsets: I64) -> Floats:
         """Natural logarithm of the probability of each token and of the end of each document: [tokens + docs]."""
-        from pipelines.ngram_kernel import log_probabilities
+        from pipelines.instruments.ngram_kernel import log_probabilities
 
         return log_probabilities(
             ids, offsets, self.recipe.perplexity_order, int(self.first_key[2]), self.keys, self.first_key,
@@ -137,7 +137,7 @@ def discounts(adjusted: I64) -> Floats:
 
 def _tokens(columns: Sequence[pa.ChunkedArray | pa.Array], recipe: PerplexityRecipe) -> tuple[NDArray[np.uint64], I64]:
     """Hashes of the tokens of all texts, and where those of each begin: [docs + 1]."""
-    from pipelines.ngram_kernel import character_hashes
+    from pipelines.instruments.ngram_kernel import character_hashes
     from pipelines.words import character_table, pieces, text_buffers, word_hashes
 
     found = [
@@ -153,7 +153,7 @@ def _tokens(columns: Sequence[pa.ChunkedArray | pa.Array], recipe: PerplexityRec
 
 def _vocabulary(hashes: NDArray[np.uint64], min_count: int) -> tuple[NDArray[np.uint64], NDArray[np.int32]]:
     """Word hashes by token id (0 for the three special ones), and the ids of the tokens."""
-    from pipelines.ngram_kernel import FIRST_WORD, slots_of, token_ids
+    from pipelines.instruments.ngram_kernel import FIRST_WORD, slots_of, token_ids
 
     distinct, counts = np.unique(hashes, return_counts=True)
     kept = distinct[counts >= min_count]
@@ -163,7 +163,7 @@ def _vocabulary(hashes: NDArray[np.uint64], min_count: int) -> tuple[NDArray[np.
 
 def _sequence(ids: NDArray[np.int32], offsets: I64) -> tuple[I64, I64]:
     """All documents end to end, each with its begin and end, and the place of every token in its document from 0."""
-    from pipelines.ngram_kernel import BEGIN, END
+    from pipelines.instruments.ngram_kernel import BEGIN, END
 
     lengths = np.diff(offsets) + 2
     begins = np.cumsum(lengths) - lengths
@@ -209,7 +209,7 @@ class _Grams(NamedTuple):
 
 def _counted(sequence: I64, depth: I64, num_tokens: int, order: int) -> list[_Grams]:
     """N-grams of every order; the begin of a document is no word that is counted."""
-    from pipelines.ngram_kernel import BEGIN
+    from pipelines.instruments.ngram_kernel import BEGIN
 
     counts = np.bincount(sequence, minlength=num_tokens)
     counts[BEGIN] = 0
