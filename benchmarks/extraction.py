@@ -27,7 +27,7 @@ import uuid
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from benchmarks.peer import Peer, python_with
 from benchmarks.report import report, versions
@@ -46,6 +46,7 @@ PEER = ("datatrove[io,processing]==0.10.1", "trafilatura<2", "warcio", "spacy==3
 
 CRAWL, DEFAULT = HtmlRecipe(extractor="resiliparse"), HtmlRecipe(extractor="trafilatura")
 _WORD = re.compile(r"\w+")
+Extractor = Literal["trafilatura", "resiliparse"]
 
 
 class Gold(NamedTuple):
@@ -165,7 +166,7 @@ def write_warc(path: Path, pages: list[Gold], count: int) -> None:
             stream.write(gzip.compress((head + http).encode() + page.payload + b"\r\n\r\n", 6))
 
 
-def clean_documents(path: Path, extractor: str) -> int:
+def clean_documents(path: Path, extractor: Extractor) -> int:
     """From a WARC to clean documents in a fresh store, in this process; how many are kept."""
     reading = IngestRecipe(reader="warc", source="bench", snapshot="1", extractor=extractor)
     cleaning, store = CleanRecipe(), Store(path.parent / "store")
@@ -183,7 +184,7 @@ def clean_documents(path: Path, extractor: str) -> int:
 
 def speed(peer: Peer, pages: list[Gold], count: int, rounds: int) -> tuple[dict[str, float], dict[str, int]]:
     """Median seconds from WARC to clean documents, and the number of documents, of each contestant."""
-    extractors = {"crawl": "resiliparse", "default": "trafilatura"}
+    extractors: dict[str, Extractor] = {"crawl": "resiliparse", "default": "trafilatura"}
     seconds: dict[str, list[float]] = {"crawl": [], "default": [], "datatrove": []}
     documents: dict[str, int] = {}
     with tempfile.TemporaryDirectory() as folder:

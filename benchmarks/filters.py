@@ -26,11 +26,12 @@ import pyarrow as pa
 
 from benchmarks.peer import CACHE, Peer, python_with
 from benchmarks.report import machine, report, versions
+from pipelines.clean import CACHE_BYTES
 from pipelines.distributions import documentation, installed_distributions, listed_documents
 from pipelines.filters import c4, fineweb, gopher_quality, gopher_repetition, refinedweb
 from pipelines.filters.chunk_vocabulary import ChunkVocabulary
 from pipelines.filters.regex_words import regex_word_counts, regex_words
-from pipelines.filters.rules import broken_rule
+from pipelines.filters.rules import broken_rule, judged
 from pipelines.filters.spacy_words import spacy_sentence_counts, spacy_words
 from pipelines.words import pieces
 
@@ -78,7 +79,7 @@ def installed() -> Iterator[str]:
         if found.files is None or name == "spacy":  # its text holds IS_ALPHA, which datatrove cuts out of some texts
             continue
         root, entries = listed_documents(found)
-        for record in documentation(found, root, [entry.path for entry in entries], MIN_CHARS):
+        for record in documentation(found, root, [entry.path for entry in entries], MIN_CHARS, ""):
             if left and not record.problem:
                 left -= 1
                 yield record.text
@@ -130,16 +131,16 @@ def comparable(decisions: list[pl.DataFrame], left: list[pa.Array]) -> list[list
 
 
 def default_preset(texts: pa.Array) -> None:
-    """All five families with our own words."""
-    for batch in pieces(texts, BATCH_BYTES):
+    """All five families with our own words, as the stage measures and judges them."""
+    for batch in pieces(texts, CACHE_BYTES):
         words = regex_words(batch)
         signals = gopher_repetition.signals(batch, words) | gopher_quality.signals(batch, words)
         left = c4.edited(batch, FAMILIES[2][1])
         signals |= left.signals
         signals |= fineweb.counted_signals(left.texts, regex_word_counts(left.texts), FAMILIES[3][1])
         signals |= refinedweb.edited(left.texts, refinedweb.RefinedWebRecipe()).signals
-        frame = pl.DataFrame({name: pl.from_arrow(column) for name, column in signals.items()})
-        frame.select(broken_rule(rules, recipe).alias(str(k)) for k, (rules, recipe) in enumerate(FAMILIES))
+        for rules, recipe in FAMILIES:
+            judged(signals, rules, recipe)
 
 
 def answer_of_peer(texts: list[str]) -> dict[str, Any]:

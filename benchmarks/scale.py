@@ -107,13 +107,13 @@ def compared(folder: Path, megabytes: int) -> tuple[int, dict[int, dict[str, flo
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="50 and 200 MB instead of 100, 400, 1,600 and 2,000 MB")
+    parser.add_argument("--quick", action="store_true", help="100 and 400 MB instead of 100, 400, 1,600 and 2,000 MB")
     parser.add_argument("--stages", nargs=3, metavar=("DATA", "STORE", "WORKERS"), help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.stages:
         stages(Path(asked.stages[0]), Path(asked.stages[1]), int(asked.stages[2]))
         return
-    sizes = (50, 200) if asked.quick else (100, 400, 1600, 2000)
+    sizes = (100, 400) if asked.quick else (100, 400, 1600, 2000)
     with tempfile.TemporaryDirectory() as scratch:
         compared(Path(scratch), 10)  # kernels and file caches, outside the clock
         found = {size: compared(Path(scratch), size) for size in sizes}

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from pipelines.word_rules import WordRule
 
-CLEAN_VERSION = "2"
+CLEAN_VERSION = "3"
 SPANS, SIGNALS = "spans.arrow", "signals.arrow"
 NONE = Instruments()
 CACHE_BYTES = 2 << 20  # of text that is cleaned at once: what fits the cache runs twice as fast as 16 MB
@@ -125,7 +125,7 @@ def clean_piece(
             start = 0
             for column in pieces(texts, CACHE_BYTES):
                 rows = documents.slice(start, len(column))
-                done = cleaned(column, recipe, urls=rows["url"], instruments=instruments)
+                done = cleaned(column, recipe, ids=rows["doc_id"], urls=rows["url"], instruments=instruments)
                 for name, table in _tables(rows, done).items():
                     writer.write(name, table)
                 start += len(column)
@@ -135,6 +135,7 @@ def cleaned(
     texts: pa.LargeStringArray,
     recipe: CleanRecipe,
     *,
+    ids: pa.ChunkedArray | None = None,
     urls: pa.ChunkedArray | None = None,
     instruments: Instruments = NONE,
 ) -> Cleaned:
@@ -160,7 +161,7 @@ def cleaned(
     texts, cuts = _edited(texts, recipe, rule, signals)
     num_words = rule.word_counts(texts) if cuts else np.diff(words.offsets)
     signals |= fineweb.counted_signals(texts, num_words, recipe)
-    signals |= instruments.signals(texts, urls, recipe)
+    signals |= instruments.signals(texts, urls, recipe, ids)
     return _masked(texts, recipe, signals, judged(signals, active_rules(recipe), recipe), cuts)
 
 

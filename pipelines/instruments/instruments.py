@@ -9,10 +9,13 @@ import functools
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 from pydantic import Field
 
+from pipelines import doc_ids
 from pipelines.filters.rules import Rule
 from pipelines.instruments import word_list
 from pipelines.instruments.url_list import REASONS, UrlRecipe
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
     from pipelines.instruments.word_list import WordList
 
 CLASSIFIER, REFERENCE = "text_classifier", "reference_model"  # assets
+MOST_PARETO = 1000.0  # beyond any choice; a score of 1 always stays
 
 
 class InstrumentRecipe(UrlRecipe, BadWordsRecipe):
@@ -40,6 +44,12 @@ class InstrumentRecipe(UrlRecipe, BadWordsRecipe):
         le=1,
         description="least probability that the text is like the classifier's positive examples",
     )
+    classifier_pareto: float = Field(
+        default=0.0,
+        ge=0,
+        le=1000,
+        description="sample by the classifier: a document stays with probability (2 - score)^-this (GPT-3: 9); 0: all",
+    )
     reference: str = Field(default="", description="name of a reference model; empty: none")
     max_perplexity: float = Field(
         default=1000.0,
@@ -49,12 +59,16 @@ class InstrumentRecipe(UrlRecipe, BadWordsRecipe):
 
 
 URL_RULES = (Rule("blocked_url", "url_block", "", False),)  # the value is the number of the reason in url_list.REASONS
-CLASSIFIER_RULES = (Rule("low_score", "classifier_score", "min_classifier_score", True),)
+CLASSIFIER_RULES = (
+    Rule("low_score", "classifier_score", "min_classifier_score", True),
+    Rule("not_sampled", "classifier_pareto_limit", "classifier_pareto", True),
+)
 REFERENCE_RULES = (Rule("perplexity", "perplexity", "max_perplexity", False),)
 SIGNALS = [
     pa.field("url_block", pa.int64()),  # 0: fine
     *word_list.SIGNALS,
     pa.field("classifier_score", pa.float64()),
+    pa.field("classifier_pareto_limit", pa.float64()),
     pa.field("perplexity", pa.float64()),
 ]
 
@@ -83,9 +97,13 @@ class Instruments(NamedTuple):
     reference: Place | None = None
 
     def signals(
-        self, texts: pa.LargeStringArray, urls: pa.ChunkedArray | pa.Array, recipe: InstrumentRecipe
+        self,
+        texts: pa.LargeStringArray,
+        urls: pa.ChunkedArray | pa.Array,
+        recipe: InstrumentRecipe,
+        ids: pa.ChunkedArray | pa.Array | None = None,
     ) -> dict[str, pa.Array]:
-        """The columns of SIGNALS: [texts]."""
+        """The columns of SIGNALS: [texts]; without ids nothing is sampled."""
         found: dict[str, pa.Array] = {field.name: pa.nulls(len(texts), field.type) for field in SIGNALS}
         if self.url_list:
             blocked = _url_list(self.url_list, recipe.url_list_digest).blocks(urls, recipe.url_min_soft_words)
@@ -93,10 +111,27 @@ class Instruments(NamedTuple):
         if self.bad_words:
             found |= _word_list(self.bad_words, recipe.bad_words_digest).signals(texts)
         if self.classifier:
-            found["classifier_score"] = pa.array(_classifier(self.classifier).scores(texts), pa.float64())
+            scores = _classifier(self.classifier).scores(texts)
+            found["classifier_score"] = pa.array(scores, pa.float64())
+            if ids is not None:
+                found["classifier_pareto_limit"] = pa.array(pareto_limits(scores, doc_ids.as_numpy(ids)), pa.float64())
         if self.reference:
             found["perplexity"] = pa.array(_reference(self.reference).perplexities(texts), pa.float64())
         return found
+
+
+def pareto_limits(scores: NDArray[np.float64], ids: doc_ids.Ids) -> NDArray[np.float64]:
+    """The greatest ``classifier_pareto`` at which each document stays: [documents].
+
+    GPT-3 keeps a document if a draw from a Pareto distribution exceeds 1 - score (Brown et al. 2020, app. A), which
+    has probability (2 - score) ** -alpha. The draw is the second half of the doc_id, which is a hash: it is the same
+    in every process and snapshot, and tells nothing of the first half, by which samples of text are chosen.
+    """
+    halves = np.ascontiguousarray(ids).view(">u8").reshape(-1, 2)[:, 1]
+    draws = (halves.astype(np.float64) + 0.5) * 2.0**-64
+    with np.errstate(divide="ignore"):
+        limits = np.log(draws) / -np.log(2.0 - scores)
+    return np.round(np.minimum(limits, MOST_PARETO), 4)
 
 
 @functools.lru_cache(4)

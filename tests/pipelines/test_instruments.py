@@ -1,18 +1,22 @@
 """What a team brings to cleaning: each instrument measures, judges under its own reason, and is null where it is missing."""
 
+import hashlib
 import json
+import math
 
+import numpy as np
 import pytest
 import test_classifier
 import test_ngram_model
 from corpora import Corpora
 from test_classifier import GOOD, JUNK, sentences
 
+from pipelines import doc_ids
 from pipelines.clean import CLEAN_VERSION, clean
 from pipelines.clean_recipe import CleanRecipe, recipe_of
 from pipelines.ingest import INGEST_VERSION, ingest
 from pipelines.instruments import url_list, word_list
-from pipelines.instruments.instruments import Instruments, Place
+from pipelines.instruments.instruments import Instruments, Place, pareto_limits
 from pipelines.provenance.manifest import Key
 from pipelines.provenance.memo import build
 from pipelines.sources import IngestRecipe
@@ -134,3 +138,48 @@ def test_a_list_enters_the_recipe_by_its_digest_and_not_by_its_place(tmp_path):
     assert found[0] == found[1]
     assert found[0].bad_words_digest == word_list.list_digest(tmp_path / "a.txt")
     assert (found[0].min_words, found[0].min_sentences) == (7, 5)
+
+
+# -- sampling by the classifier ------------------------------------------------------------------------------------------
+
+
+def documents(count: int) -> np.ndarray:
+    return np.frombuffer(hashlib.shake_256(b"documents").digest(16 * count), "S16")
+
+
+@pytest.mark.parametrize(
+    ("score", "alpha"), [(0.0, 1.0), (0.5, 9.0), (0.9, 9.0), (1.0, 9.0), (1.0, 1000.0), (0.2, 0.0)]
+)
+def test_a_document_stays_as_often_as_its_score_says(score, alpha):
+    """Within four standard errors of the probability in the paper, over 40,000 documents."""
+    stays = (pareto_limits(np.full(40_000, score), documents(40_000)) >= alpha).mean()
+    expected = (2 - score) ** -alpha
+    assert abs(stays - expected) <= 4 * math.sqrt(expected * (1 - expected) / 40_000)
+
+
+def test_who_stays_at_a_strict_choice_stays_at_a_milder_one():
+    scores, ids = np.linspace(0, 1, 5000), documents(5000)
+    limits = pareto_limits(scores, ids)
+    assert set(ids[limits >= 9]) <= set(ids[limits >= 3])
+    assert np.array_equal(limits[::-1], pareto_limits(scores[::-1], ids[::-1]))  # whoever stands beside it
+
+
+def test_the_draw_tells_nothing_of_the_order_of_the_ids():
+    ids = documents(20_000)
+    limits = pareto_limits(np.full(len(ids), 0.5), ids)
+    low = limits[doc_ids.order(ids)][:10_000] >= 1.0
+    assert abs(low.mean() - 1.5**-1.0) < 0.02
+
+
+def test_a_sampled_corpus_says_who_was_left_out_and_at_which_limit(corpora):
+    good, junk = corpora.clean("good/1", sentences(1, GOOD)), corpora.clean("junk/1", sentences(2, JUNK))
+    classifier = test_classifier.trained(corpora, [good], [junk])
+    place = Instruments(classifier=Place.of(classifier))
+    everything = cleaned(corpora, place, classifier="edu", min_classifier_score=0.0)
+    limits = everything.table("signals.arrow")["classifier_pareto_limit"].to_pylist()
+    assert reasons(everything) == ["", ""]
+    between = (min(limits) + max(limits)) / 2
+    some = cleaned(corpora, place, classifier="edu", min_classifier_score=0.0, classifier_pareto=between)
+    assert sorted(reasons(some)) == ["", "not_sampled"]
+    (value,) = [v for v in some.table("fates.arrow")["value"].to_pylist() if v is not None]
+    assert value == min(limits)
