@@ -154,14 +154,12 @@ def source_list(json: JsonOption = False, store: StoreOption = "", spec: SpecOpt
 
 
 def _checked_licence(licence: str) -> str:
-    from pipelines.licences import UNSTATED, spdx
+    from pipelines.licences import checked_licence
 
-    if licence and spdx(licence) == UNSTATED != licence:
-        raise SpecError(
-            f"--license {licence!r} names no licence. Give an SPDX expression, for example CC-BY-4.0 or "
-            "'MIT OR Apache-2.0'; for one that SPDX does not list LicenseRef-NAME; left out: as the data state it."
-        )
-    return licence
+    try:
+        return checked_licence(licence)
+    except ValueError as error:
+        raise SpecError(f"--license {error}.") from None
 
 
 def _proposal(spec: Spec, key: str, place: Path | str, reader: str, given: dict[str, str]) -> Proposal:

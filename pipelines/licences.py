@@ -56,6 +56,20 @@ _OPENING = 2000  # characters: long lists of copyright holders may precede the t
 _LONG = 200  # characters: what is longer is the text of a licence, not its name
 
 
+def checked_licence(stated: str) -> str:
+    """What a person states of a whole source: an SPDX expression, a name that leads to one, or nothing.
+
+    Raises:
+        ValueError: if it names no licence; taken as it is, it would pass for one.
+    """
+    if stated and spdx(stated) == UNSTATED != stated:
+        raise ValueError(
+            f"{stated!r} names no licence; give an SPDX expression, for example CC-BY-4.0 or 'MIT OR Apache-2.0', for "
+            "one that SPDX does not list LicenseRef-NAME, or nothing, if the data state it"
+        )
+    return stated
+
+
 def spdx(stated: str) -> str:
     """The SPDX expression of what somebody stated, or ``LicenseRef-unstated`` where it does not say which licence.
 

@@ -16,6 +16,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
+from pipelines.licences import checked_licence
 from pipelines.provenance.manifest import checked_partition
 from pipelines.provenance.recipe import Recipe
 
@@ -39,7 +40,7 @@ class SourceSpec(_Table):
 
     reader: str
     path: str = ""
-    license: str = ""
+    license: Annotated[str, AfterValidator(checked_licence)] = ""
     text_field: str = "text"
     id_field: str = ""
     license_field: str = ""

@@ -114,7 +114,7 @@ def test_a_directory_is_read_by_the_files_in_it(blank, stemma, tmp_path):
     [
         (
             ["notes", "{notes}", "--license", "Nonsense"],
-            "--license 'Nonsense' names no licence. Give an SPDX expression",
+            "--license 'Nonsense' names no licence; give an SPDX expression",
         ),
         (["notes", "{notes}", "--license", "BSD"], "--license 'BSD' names no licence"),
         (["poems/1", "{notes}"], "source 'poems/1' exists already; give the new snapshot another name, NAME/SNAPSHOT."),

@@ -162,3 +162,17 @@ def test_of_several_mistakes_an_unknown_key_is_told_first():
     """A misspelt key is missing as well; that it is unknown says more."""
     text = BASE + '[runs.a]\ncorpsu = "c"\nmixture = 3\n'
     assert refusal(text).endswith("unknown key 'corpsu'; did you mean 'corpus'?.")
+
+
+@pytest.mark.parametrize("licence", ["free", "BSD", "see file", "CC-BY"])
+def test_a_licence_that_names_none_is_reported_on_its_own_line(licence):
+    number, stated = next((n, line) for n, line in enumerate(GOOD.splitlines(), 1) if line.startswith("license ="))
+    message = refusal(respelt(GOOD, number, stated, f'license = "{licence}"'))
+    assert message.startswith(f"stemma.toml:{number}: "), message
+    assert f"{licence!r} names no licence; give an SPDX expression" in message
+
+
+@pytest.mark.parametrize("licence", ["", "CC0-1.0", "Apache License 2.0", "LicenseRef-house", "MIT OR Apache-2.0"])
+def test_a_licence_that_can_be_told_is_taken(licence):
+    number, stated = next((n, line) for n, line in enumerate(GOOD.splitlines(), 1) if line.startswith("license ="))
+    spec(respelt(GOOD, number, stated, f'license = "{licence}"'))
