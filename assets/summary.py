@@ -144,12 +144,17 @@ def _show_scores(console: Console, spec: Spec, store: Store, run: str) -> None:
 
 def _show_next(console: Console, store: Store, run: str) -> None:
     model = store.get(Key("pretrained_model", run))
-    step = min(120, model.facts["step"]) if model else 1
     console.print(f"\nstore: {store.url}", markup=False, highlight=False, soft_wrap=True)
+    look = [("stemma show clean_documents --dropped any", "what was dropped, and why")]
+    if model:
+        step = min(120, model.facts["step"])
+        look = [
+            (f'stemma generate --run {run} "Return the "', "let the model write"),
+            (f"stemma audit step {run} {step}", f"the documents that step {step} read"),
+        ]
     for command, effect in (
         ("stemma ui", "the graph, funnels, plots and checks in the browser"),
-        (f'stemma generate --run {run} "Return the "', "let the model write"),
-        (f"stemma audit step {run} {step}", f"the documents that step {step} read"),
+        *look,
         ("stemma audit verify", "prove that every byte is the one that was sealed"),
         ("stemma source add NAME PATH --license SPDX --corpus mine && stemma run mine", "train on your own text"),
     ):
