@@ -3,28 +3,31 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, pairwise
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pydantic import Field
 
 from pipelines import doc_ids
 from pipelines.documents import DOCUMENTS, TEXTS
 from pipelines.parts import rows_of_parts, summed_counts
-from pipelines.pieces import TableWriter
+from pipelines.pieces import TableWriter, rows_of
 from pipelines.provenance import fates
 from pipelines.provenance.artifact import Artifact, Draft
 from pipelines.provenance.recipe import Recipe
-from pipelines.provenance.tables import read_batches, rows_digest
+from pipelines.provenance.tables import read_batch, read_batches, rows_digest
 from pipelines.selection import ids
-from pipelines.vocabulary import plain_tokenizer
+from pipelines.tasks import Task, grouped, run_tasks
+from pipelines.vocabulary import FILE
 
 VERSION = "1"
 HELDOUT_VERSION = "1"
-ENCODED_TOGETHER = 64  # documents a call: tokenizers encodes a long list 8 times slower than batches of 1 to 64
+TOKENS = "tokens.arrow"  # of a piece of a large part
 HELDOUT_SCHEMA = pa.schema([("doc_id", pa.binary(16)), ("num_bytes", pa.int64()), ("overlap", pa.float64())])
 
 
@@ -49,17 +52,26 @@ def shard_schema(vocabulary: Artifact) -> pa.Schema:
     return pa.schema([("doc_id", pa.binary(16)), ("tokens", pa.large_list(kind))])
 
 
-def shard(training: Artifact, vocabulary: Artifact, recipe: ShardRecipe, draft: Draft) -> Artifact:
-    """Every training document as its tokens and one end-of-text token, in the order of ``training_documents``."""
+def shard(training: Artifact, vocabulary: Artifact, recipe: ShardRecipe, draft: Draft, *, workers: int = 0) -> Artifact:
+    """Every training document as its tokens and one end-of-text token, in the order of ``training_documents``.
+
+    A large part is encoded piece by piece, by so many ``workers`` (0: one a core); the bytes do not depend on it.
+    """
     parts = [
-        draft.part(p.key.part, recipe, [p, vocabulary], lambda d, p=p: _sealed(p, vocabulary, recipe, d))
+        draft.part(p.key.part, recipe, [p, vocabulary], lambda d, p=p: _sealed(p, vocabulary, recipe, d, workers))
         for p in training.parts()
     ]
     return _sealed_whole(parts, vocabulary, training.counts["docs"], draft)
 
 
 def shard_heldout(
-    heldout: Artifact, training: Artifact, vocabulary: Artifact, recipe: HeldoutShardRecipe, draft: Draft
+    heldout: Artifact,
+    training: Artifact,
+    vocabulary: Artifact,
+    recipe: HeldoutShardRecipe,
+    draft: Draft,
+    *,
+    workers: int = 0,
 ) -> Artifact:
     """Held-out documents as tokens, with the share of their n-grams of words that training documents show as well."""
     sources = heldout.parts()
@@ -72,7 +84,7 @@ def shard_heldout(
         sizes = sources[number].table(DOCUMENTS, ["doc_id", "num_bytes"])
         columns = [sizes["doc_id"], sizes["num_bytes"], overlaps()[number]]
         part.write(DOCUMENTS, pa.table(columns, schema=HELDOUT_SCHEMA))
-        return _sealed(sources[number], vocabulary, recipe, part)
+        return _sealed(sources[number], vocabulary, recipe, part, workers)
 
     parts = [
         draft.part(p.key.part, recipe, [p, training, vocabulary], functools.partial(make, number))
@@ -88,8 +100,8 @@ def _sealed_whole(parts: Sequence[Artifact], vocabulary: Artifact, num_docs: int
     return draft.seal(counts=counts, facts=facts, rows=rows_of_parts(parts), parts=parts)
 
 
-def _sealed(part: Artifact, vocabulary: Artifact, recipe: ShardRecipe, draft: Draft) -> Artifact:
-    shard_tokens = _written(part, vocabulary, recipe, draft)
+def _sealed(part: Artifact, vocabulary: Artifact, recipe: ShardRecipe, draft: Draft, workers: int) -> Artifact:
+    shard_tokens = _written(_encoded(part, vocabulary, draft, workers), shard_schema(vocabulary), recipe, draft)
     names = [f"shard-{number:05d}.arrow" for number in range(len(shard_tokens))]
     kept = fates.all_kept(doc_ids.as_arrow(ids(part)))
     draft.write(fates.FILE, kept)
@@ -107,12 +119,13 @@ def _sealed(part: Artifact, vocabulary: Artifact, recipe: ShardRecipe, draft: Dr
     )
 
 
-def _written(part: Artifact, vocabulary: Artifact, recipe: ShardRecipe, draft: Draft) -> list[int]:
+def _written(encoded: Iterable[pa.Table], schema: pa.Schema, recipe: ShardRecipe, draft: Draft) -> list[int]:
     """Write the shards of a part, at least one; returns the tokens of each."""
-    schema, totals = shard_schema(vocabulary), [0]
+    totals = [0]
     writer = TableWriter(draft.directory, {_name(0): schema})
     try:
-        for rows, lengths in _encoded(part, vocabulary, schema):
+        for rows in encoded:
+            lengths = pc.list_value_length(rows["tokens"]).to_numpy()
             for start, stop in pairwise(_cuts(lengths, totals[-1], recipe.max_tokens_per_shard)):
                 num_tokens = int(lengths[start:stop].sum())
                 if totals[-1] and totals[-1] + num_tokens > recipe.max_tokens_per_shard:
@@ -145,20 +158,43 @@ def _cuts(lengths: NDArray[np.int64], begun: int, limit: int) -> list[int]:
     return cuts
 
 
-def _encoded(part: Artifact, vocabulary: Artifact, schema: pa.Schema) -> Iterator[tuple[pa.Table, NDArray[np.int64]]]:
-    """By record batch: (doc_id, tokens) and the number of tokens of each row."""
-    tokenizer, eos = plain_tokenizer(vocabulary), int(vocabulary.facts["eos_id"])
-    dtype = np.dtype(schema.field("tokens").type.value_type.to_pandas_dtype())
-    for batch in read_batches(part.local(TEXTS), ["doc_id", "text"]):
-        found: list[NDArray] = []
-        for start in range(0, batch.num_rows, ENCODED_TOGETHER):
-            texts = batch["text"].slice(start, ENCODED_TOGETHER).to_pylist()
-            found += [np.array([*e.ids, eos], dtype) for e in tokenizer.encode_batch_fast(texts)]
-        lengths = np.array([len(tokens) for tokens in found], np.int64)
-        offsets = np.concatenate([[0], np.cumsum(lengths)])
-        values = np.concatenate([np.zeros(0, dtype), *found])
-        tokens = pa.LargeListArray.from_arrays(pa.array(offsets, pa.int64()), pa.array(values))
-        yield pa.table([batch["doc_id"], tokens], schema=schema), lengths
+def _encoded(part: Artifact, vocabulary: Artifact, draft: Draft, workers: int) -> Iterator[pa.Table]:
+    """By record batch: doc_id and tokens."""
+    texts, tokenizer = part.local(TEXTS), vocabulary.local(FILE)
+    sizes = (pc.sum(pc.binary_length(batch["text"])).as_py() or 0 for batch in read_batches(texts, ["text"]))
+    schema, eos = shard_schema(vocabulary), int(vocabulary.facts["eos_id"])
+    tasks = [
+        Task(f"{number:06d}", (texts, batches, tokenizer, schema, eos))
+        for number, batches in enumerate(grouped(enumerate(sizes)))
+    ]
+    if len(tasks) > 1:
+        pieces = run_tasks(encode_piece, tasks, draft.workshop, workers=workers, tell=draft.tell)
+        yield from rows_of(pieces, TOKENS)
+    elif tasks:
+        yield from encoded_batches(*tasks[0].arguments)
+
+
+def encode_piece(
+    folder: Path, texts: Path, batches: Sequence[int], tokenizer: Path, schema: pa.Schema, eos: int
+) -> None:
+    """Write the tokens of some record batches, each as one batch."""
+    with TableWriter(folder, {TOKENS: schema}) as writer:
+        for table in encoded_batches(texts, batches, tokenizer, schema, eos):
+            writer.write(TOKENS, table)
+
+
+def encoded_batches(
+    texts: Path, batches: Sequence[int], tokenizer: Path, schema: pa.Schema, eos: int
+) -> Iterator[pa.Table]:
+    """Some record batches of texts as doc_id and tokens, each text ended by ``eos``."""
+    from pipelines.tokenizing import encoder
+
+    encode, kind = encoder(tokenizer.read_bytes()).encode, schema.field("tokens").type.value_type
+    for number in batches:
+        batch = read_batch(texts, number)
+        values, offsets = encode(batch["text"], kind.to_pandas_dtype(), eos)
+        tokens = pa.LargeListArray.from_arrays(pa.array(offsets, pa.int64()), pa.array(values, kind))
+        yield pa.table([batch["doc_id"], tokens], schema=schema)
 
 
 def _overlaps(heldout: Sequence[Artifact], training: Artifact, recipe: HeldoutShardRecipe) -> list[NDArray[np.float64]]:

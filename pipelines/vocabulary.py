@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -44,7 +44,7 @@ def train_vocabulary(training: Artifact, recipe: VocabularyRecipe, draft: Draft)
     is filled up with tokens that no text can produce, so that its size is exactly the one asked for.
     """
     prefixes = _sample(training.parts(), recipe.sample_bytes)
-    body = _padded(json.loads(_learned(_texts(training.parts(), prefixes), recipe).to_str()), recipe.size)
+    body = _padded(json.loads(learned(_texts(training.parts(), prefixes), recipe).to_str()), recipe.size)
     data = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
     draft.path(FILE).write_bytes(data)
     tokenizer = plain_tokenizer(data)
@@ -107,7 +107,8 @@ def _texts(parts: Sequence[Artifact], prefixes: Sequence[int]) -> Iterator[str]:
             left -= batch.num_rows
 
 
-def _learned(texts: Iterator[str], recipe: VocabularyRecipe) -> Tokenizer:
+def learned(texts: Iterable[str], recipe: VocabularyRecipe) -> Tokenizer:
+    """A tokenizer that is learned from texts; where they give too few merges, it is smaller than the recipe says."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
     tokenizer = Tokenizer(models.BPE())
@@ -120,7 +121,7 @@ def _learned(texts: Iterator[str], recipe: VocabularyRecipe) -> Tokenizer:
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),  # all bytes, seen or not: no unknown token
         show_progress=False,
     )
-    tokenizer.train_from_iterator(texts, trainer)
+    tokenizer.train_from_iterator(iter(texts), trainer)
     return tokenizer
 
 

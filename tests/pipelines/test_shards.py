@@ -8,14 +8,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from corpora import doc_id
+from corpora import Given, doc_id
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_decontaminate import ITEMS, trained
 
-from pipelines import shards, vocabulary
+from pipelines import shards, tasks, vocabulary
+from pipelines.documents import DOCUMENTS, TEXTS
+from pipelines.pieces import TableWriter
 from pipelines.shard_reader import ShardReader
 from pipelines.shards import HeldoutShardRecipe, ShardRecipe, shard, shard_heldout
+from pipelines.tasks import run_tasks
 from pipelines.vocabulary import SPECIALS, VocabularyRecipe, plain_tokenizer, train_vocabulary
 
 PROSE = [
@@ -180,6 +183,46 @@ def test_large_vocabularies_take_32_bits(corpora, training):
     artifact = sharded(corpora, training, vocab)
     assert artifact.facts["dtype"] == "uint32"
     assert ShardReader.open(artifact.part("a/1")).dtype == np.uint32
+
+
+def in_batches(corpora, said, rows):
+    """Training documents of one part whose files have batches of so many rows."""
+
+    def part(draft, clean):
+        for file, name in ((DOCUMENTS, "documents.arrow"), (TEXTS, "texts.arrow")):
+            table = clean.table(name).sort_by("doc_id").combine_chunks()
+            with TableWriter(draft.directory, {file: table.schema}) as writer:
+                for start in range(0, len(table), rows):
+                    writer.write(file, table.slice(start, rows))
+        return draft.seal(counts={"docs": len(table)})
+
+    def make(draft):
+        clean = corpora.clean("a/1", said)
+        return draft.seal(
+            counts={"docs": len(said)}, parts=[draft.part("a/1", Given(), [clean], lambda inner: part(inner, clean))]
+        )
+
+    return corpora.run("training_documents", "mine", "1", Given(), [], make)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_part_that_is_cut_over_workers_has_the_same_bytes(corpora, monkeypatch, workers):
+    training = in_batches(corpora, texts("a", 30), 4)
+    vocab, recipe = learned(corpora, training), ShardRecipe(max_tokens_per_shard=300)
+
+    def made():
+        return corpora.run(
+            "token_shards", "mine", shards.VERSION, recipe, [training, vocab],
+            lambda d: shard(training, vocab, recipe, d, workers=workers), force=True,
+        )  # fmt: skip
+
+    whole, done = made(), []
+    monkeypatch.setattr(tasks, "PIECE_BYTES", 700)
+    monkeypatch.setattr(
+        shards, "run_tasks", lambda *args, **named: done.append(len(args[1])) or run_tasks(*args, **named)
+    )
+    assert made().content == whole.content
+    assert done[0] > 3
 
 
 def test_an_empty_part_has_one_empty_shard(corpora):
