@@ -8,6 +8,7 @@ from pipelines import (
     clean_recipe,
     decontaminate,
     dedup,
+    dedup_presets,
     heldout,
     ingest,
     signatures,
@@ -63,7 +64,7 @@ def source_profile(spec: Spec, source: str) -> Blueprint:
 def signature(spec: Spec, source: str) -> Blueprint:
     return Blueprint(
         signatures.VERSION,
-        spec.recipe(signatures.SignatureRecipe, ("signatures",)),
+        dedup_presets.signature_recipe(spec),
         [Key("clean_documents", source)],
         lambda inputs, recipe, draft, runtime: signatures.sign(inputs[0], recipe, draft),
     )
@@ -71,13 +72,14 @@ def signature(spec: Spec, source: str) -> Blueprint:
 
 def duplicate_clusters(spec: Spec, corpus: str) -> Blueprint:
     chosen = spec.sources_of(corpus)
-    half = len(chosen)
-    return Blueprint(
-        dedup.VERSION,
-        spec.recipe(dedup.DedupRecipe, ("corpora", corpus, "dedup")),
-        [Key("clean_documents", s) for s in chosen] + [Key("signatures", s) for s in chosen],
-        lambda inputs, recipe, draft, runtime: dedup.cluster(inputs[:half], inputs[half:], recipe, draft),
-    )
+    size = len(chosen)
+    recipe = dedup_presets.dedup_recipe(spec, corpus)
+    read = ["clean_documents", "signatures", *(["raw_documents"] if recipe.keep == "oldest" else [])]
+
+    def make(inputs: list[Artifact], recipe: dedup.DedupRecipe, draft: Draft, runtime: Runtime) -> Artifact:
+        return dedup.cluster(inputs[:size], inputs[size : 2 * size], recipe, draft, inputs[2 * size :])
+
+    return Blueprint(dedup.VERSION, recipe, [Key(asset, source) for asset in read for source in chosen], make)
 
 
 def unique_documents(spec: Spec, corpus: str) -> Blueprint:

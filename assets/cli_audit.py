@@ -22,6 +22,8 @@ from assets.cli import (
     show_json,
     table,
 )
+from assets.examples import texts_of
+from assets.side_by_side import comparison
 from pipelines.provenance.artifact import Artifact
 from pipelines.provenance.files import StoreError
 from pipelines.provenance.lineage import ancestors, checkpoint
@@ -300,13 +302,26 @@ def _answer(store: Store, doc_id: bytes, artifact: Artifact) -> dict[str, Any]:
             )
     source = _raw(artifact)
     row = next((r for a in (source, artifact) for r in _rows(a, doc_id)), {})
+    found = _ordered(fates(tree, doc_id))
     return {
         "doc_id": doc_id.hex(),
         "source": source.key.partition,
         **_plain(row),
-        "fates": [_plain(vars(f)) for f in _ordered(fates(tree, doc_id))],
+        "fates": [_plain(vars(f)) for f in found],
+        **_survivors(store, doc_id, list(dict.fromkeys(f.survivor for f in found if f.survivor))),
         "read_by": seen_by,
     }
+
+
+def _survivors(store: Store, doc_id: bytes, survivors: list[bytes]) -> dict[str, Any]:
+    """The text of a document that was merged, and the documents that stayed for it with theirs; else nothing."""
+    if not survivors:
+        return {}
+    cleans = known(store, "clean_documents")
+    texts = texts_of(cleans, [doc_id, *survivors])
+    rows = {one: next((r for a in cleans for r in _rows(a, one)), {}) for one in survivors}
+    kept = [{"doc_id": s.hex(), "uri": rows[s].get("uri", ""), "text": texts.get(s, "")} for s in survivors]
+    return {"text": texts.get(doc_id, ""), "survivors": kept}
 
 
 def _raw(artifact: Artifact) -> Artifact:
@@ -351,6 +366,12 @@ def _show_answer(answer: dict[str, Any]) -> None:
     )
     rows = [[f["stage"], f["fate"], _because(f)] for f in answer["fates"]]
     console.print(table("fate", "stage", "fate", "because", rows=rows))
+    for survivor in answer.get("survivors", []):
+        titles = ("this document", f"{survivor['doc_id'][:12]}… {escape(survivor['uri'])}, which stays")
+        if answer["text"] == survivor["text"]:
+            console.print(f"{titles[1]}: the same {len(answer['text']):,} characters", highlight=False)
+        else:
+            console.print(comparison(answer["text"], survivor["text"], titles))
     for model in answer["read_by"]:
         reads = model["reads"]
         steps = ", ".join(dict.fromkeys(str(r["step"]) for r in reads)) or "never"

@@ -7,6 +7,7 @@ true Jaccard of a candidate pair is computed.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -27,8 +28,11 @@ SHINGLES_SCHEMA = pa.schema([("doc_id", pa.binary(16)), ("hashes", pa.large_list
 class SignatureRecipe(Recipe):
     """How a document becomes a set of shingles and a signature."""
 
-    ngram: int = Field(default=5, ge=1, le=50, description="words of a shingle (FineWeb: 5)")
-    num_perm: int = Field(default=112, ge=1, le=4096, description="permutations; 112 is FineWeb's 14 bands of 8 rows")
+    shingle: Literal["words", "chars"] = Field(
+        default="words", description="what a shingle is made of; chars where words are not parted by spaces"
+    )
+    ngram: int = Field(default=5, ge=1, le=50, description="words or characters of a shingle (FineWeb: 5 words)")
+    num_perm: int = Field(default=112, ge=1, le=16384, description="permutations; 112 is FineWeb's 14 bands of 8 rows")
     seed: int = Field(default=1, ge=0, lt=2**32, description="of datasketch's permutations")
 
 
@@ -47,8 +51,8 @@ def signature_schema(num_perm: int) -> pa.Schema:
 def sign(clean: Artifact, recipe: SignatureRecipe, draft: Draft) -> Artifact:
     """Signature and shingles of every document, row by row beside ``clean_documents``.
 
-    A document of fewer words than a shingle has one shingle, all its words. A document without words has none, and
-    datasketch's signature of the empty set (all ones); it is nobody's near-duplicate.
+    A document of fewer words (or characters) than a shingle has one shingle, all of them. A document without words
+    has none, and datasketch's signature of the empty set (all ones); it is nobody's near-duplicate.
     """
     from pipelines.words import RULE, UNICODE
 
@@ -81,7 +85,8 @@ def _signed(batch: pa.Table, recipe: SignatureRecipe) -> Iterator[tuple[pa.Table
         doc_ids = batch["doc_id"].slice(start, len(texts))
         start += len(texts)
         hashes, offsets = words.word_hashes(texts)
-        grams, gram_offsets = words.shingle_hashes(hashes, offsets, recipe.ngram)
+        units = words.character_hashes(texts) if recipe.shingle == "chars" else (hashes, offsets)
+        grams, gram_offsets = words.shingle_hashes(*units, recipe.ngram)
         distinct, distinct_offsets = minhash.distinct(grams, gram_offsets)
         matrix = minhash.signatures(distinct, distinct_offsets, a, b)
         rows = pa.FixedSizeListArray.from_arrays(pa.array(matrix.reshape(-1)), recipe.num_perm)

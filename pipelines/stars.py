@@ -9,6 +9,9 @@ This module compiles kernels: import it inside functions, never where the graph 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import NamedTuple
+
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
@@ -26,30 +29,52 @@ def band_hashes(signatures: U32, bands: int, rows: int) -> U64:
     return _band_hashes(np.ascontiguousarray(signatures), bands, rows)
 
 
-def buckets(hashes: U64) -> tuple[I64, int]:
-    """[documents, bands] the bucket of each band, -1 where no other document has the same; and their number."""
-    out = np.full(hashes.shape, -1, np.int64)
-    count = 0
-    for band in range(hashes.shape[1]):
-        column = hashes[:, band]
-        order = np.argsort(column, kind="stable")
+class Buckets(NamedTuple):
+    """Which documents share the value of a band: 8 bytes a membership, nothing for a document that meets nobody."""
+
+    docs: I64  # numbers of the documents that share a bucket with another one, ascending
+    starts: I64  # [docs + 1]: where the buckets of each begin in ids
+    ids: U32  # buckets of each document, in the order of the bands
+    begins: I64  # [buckets + 1]: as many places for each bucket as it has documents
+
+
+def buckets(columns: Iterable[U64], numbers: I64) -> Buckets:
+    """The buckets of all bands, one band at a time.
+
+    Args:
+        columns: for each band its hash of every document.
+        numbers: of the documents, in the order of the rows of each column.
+    """
+    sizes, members, names = [np.zeros(0, np.int64)], [], []
+    memberships, count = np.zeros(int(numbers.max(initial=-1)) + 1, np.int64), 0
+    for column in columns:
+        order = np.argsort(column)
         ordered = column[order]
-        fresh = np.ones(len(order), bool)
-        fresh[1:] = ordered[1:] != ordered[:-1]
-        run = np.cumsum(fresh) - 1
-        sizes = np.bincount(run, minlength=1)
-        shared = np.where(sizes > 1, np.cumsum(sizes > 1) - 1 + count, -1)
-        out[order, band] = shared[run]
-        count += int((sizes > 1).sum())
-    return out, count
+        again = np.zeros(len(order) + 1, bool)  # has the value of the one before it
+        again[1:-1] = ordered[1:] == ordered[:-1]
+        shared = again[:-1] | again[1:]
+        run = np.cumsum(~again[:-1][shared]) - 1
+        members.append(numbers[order[shared]].astype(np.uint32))
+        names.append((run + count).astype(np.uint32))
+        sizes.append(np.bincount(run))
+        memberships += np.bincount(members[-1], minlength=len(memberships))
+        count += len(sizes[-1])
+    docs = np.flatnonzero(memberships)
+    starts = np.concatenate([[0], np.cumsum(memberships[docs])]).astype(np.int64)
+    memberships[docs] = starts[:-1]
+    ids = np.empty(starts[-1], np.uint32)
+    while members:
+        _scatter(members.pop(0), names.pop(0), memberships, ids)
+    return Buckets(docs, starts, ids, np.cumsum(np.concatenate([[0], *sizes])).astype(np.int64))
 
 
-def stars(bucket_ids: I64, num_buckets: int, shingles: U32, offsets: I64, threshold: float) -> tuple[I64, F64]:
-    """For each document, in the order of preference, the survivor that it goes for (-1: it stays) and their Jaccard.
+def stars(found: Buckets, shingles: U32, offsets: I64, threshold: float) -> tuple[I64, F64]:
+    """For each document of the buckets, in the order of preference, the one that it goes for, and their Jaccard.
 
+    Both are places in ``found.docs``; -1: it stays. ``shingles[offsets[i] : offsets[i + 1]]`` are those of document i.
     Of several survivors that reach the threshold the one with the highest Jaccard is named, then the first.
     """
-    return _stars(bucket_ids, num_buckets, shingles, offsets, threshold)
+    return _stars(found.starts, found.ids, found.begins, shingles, offsets, threshold)
 
 
 def gather(begins: I64, values: U32, rows: I64, at: I64, out: U32) -> None:
@@ -99,30 +124,33 @@ def _jaccard(one, other, threshold):  # noqa: ANN001, ANN202
 
 
 @njit(cache=True, nogil=True)
-def _stars(bucket_ids, num_buckets, shingles, offsets, threshold):  # noqa: ANN001, ANN202
-    num_docs, bands = bucket_ids.shape
+def _scatter(members, names, at, out):  # noqa: ANN001, ANN202
+    for index in range(members.size):
+        out[at[members[index]]] = names[index]
+        at[members[index]] += 1
+
+
+@njit(cache=True, nogil=True)
+def _stars(starts, ids, begins, shingles, offsets, threshold):  # noqa: ANN001, ANN202
+    num_docs = starts.size - 1
     survivor = np.full(num_docs, -1, np.int64)
     best = np.zeros(num_docs, np.float64)
-    head = np.full(num_buckets, -1, np.int64)  # newest survivor of a bucket, as document · bands + band
-    before = np.full(num_docs * bands, -1, np.int64)  # the survivor that stood there earlier
+    staying = np.empty(begins[-1], np.uint32)  # survivors of each bucket, from its begin on
+    ends = begins[:-1].copy()
     met = np.full(num_docs, -1, np.int64)
     for doc in range(num_docs):
         mine = shingles[offsets[doc] : offsets[doc + 1]]
-        for band in range(bands):
-            bucket = bucket_ids[doc, band]
-            entry = head[bucket] if bucket >= 0 else np.int64(-1)
-            while entry >= 0:
-                other = entry // bands
+        for place in range(starts[doc], starts[doc + 1]):
+            bucket = ids[place]
+            for at in range(begins[bucket], ends[bucket]):
+                other = np.int64(staying[at])
                 if met[other] != doc:
                     met[other] = doc
                     found = _jaccard(mine, shingles[offsets[other] : offsets[other + 1]], threshold)
                     if found >= threshold and (found > best[doc] or (found == best[doc] and other < survivor[doc])):
                         survivor[doc], best[doc] = other, found
-                entry = before[entry]
         if survivor[doc] < 0:
-            for band in range(bands):
-                bucket = bucket_ids[doc, band]
-                if bucket >= 0:
-                    before[doc * bands + band] = head[bucket]
-                    head[bucket] = doc * bands + band
+            for place in range(starts[doc], starts[doc + 1]):
+                staying[ends[ids[place]]] = doc
+                ends[ids[place]] += 1
     return survivor, best

@@ -90,6 +90,15 @@ def word_hashes(texts: pa.Array) -> tuple[U64, I64]:
     return _word_hashes(data, offsets, character_table())
 
 
+def character_hashes(texts: pa.Array) -> tuple[U64, I64]:
+    """One 64-bit hash for each character that counts, and for each document where its characters begin.
+
+    Those of the words, lower-cased as there, and one space for whatever stands between two words.
+    """
+    data, offsets = text_buffers(texts)
+    return _character_hashes(data, offsets, character_table())
+
+
 def shingle_hashes(words: U64, offsets: I64, n: int) -> tuple[U64, I64]:
     """Hashes of the word n-grams of each document; a shorter document is one shingle of all its words."""
     return _gram_hashes(words, offsets, n, True)
@@ -155,6 +164,41 @@ def _word_hashes(data, offsets, table):  # noqa: ANN001, ANN202
                 state, inside = _SEED, False
         if inside:
             hashes[count] = mixed(state)
+            count += 1
+    starts[num_docs] = count
+    return hashes[:count].copy(), starts
+
+
+@njit(cache=True, nogil=True)
+def _character_hashes(data, offsets, table):  # noqa: ANN001, ANN202
+    num_docs = offsets.size - 1
+    hashes = np.empty(offsets[num_docs] - offsets[0], np.uint64)
+    starts = np.empty(num_docs + 1, np.int64)
+    space = mixed((_SEED ^ np.uint64(32)) * _CHARACTER)
+    count = 0
+    for doc in range(num_docs):
+        starts[doc] = count
+        at, end = offsets[doc], offsets[doc + 1]
+        between = False
+        while at < end:
+            code = np.int64(data[at])
+            at += 1
+            if code >= 0x80:
+                size = 1 if code < 0xE0 else 2 if code < 0xF0 else 3
+                code &= 0x3F >> size
+                for _ in range(size):
+                    if at < end:
+                        code = (code << 6) | (np.int64(data[at]) & 0x3F)
+                        at += 1
+            lower = table[code] if code < table.size else np.uint32(0)
+            if lower == 0:
+                between = count > starts[doc]
+                continue
+            if between:
+                hashes[count] = space
+                count += 1
+                between = False
+            hashes[count] = mixed((_SEED ^ np.uint64(lower)) * _CHARACTER)
             count += 1
     starts[num_docs] = count
     return hashes[:count].copy(), starts

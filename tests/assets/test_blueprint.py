@@ -46,6 +46,14 @@ def touched(place, **edit) -> dict[str, set[str]]:
             {"signatures[poems/1]": {"seed"}, "signatures[letters/1]": {"seed"}},
         ),
         ({"more": "[corpora.small.dedup]\nthreshold = 0.7\n"}, {"duplicate_clusters[small]": {"threshold"}}),
+        (
+            {"more": '[corpora.small.dedup]\npreset = "bigcode"\n'},
+            {
+                "duplicate_clusters[small]": {"threshold", "bands", "rows"},
+                "signatures[poems/1]": {"num_perm"},
+                "signatures[letters/1]": {"num_perm"},
+            },
+        ),
         ({"before": "ratio = 0.2", "after": "ratio = 0.3"}, {"heldout_documents[small]": {"ratio"}}),
         ({"more": "[corpora.small.decontaminate]\nngram = 20\n"}, {"training_documents[small]": {"ngram"}}),
         (
@@ -78,6 +86,13 @@ def touched(place, **edit) -> dict[str, set[str]]:
 )
 def test_a_table_of_the_spec_steers_its_own_assets_and_no_other(blank, edit, fields):
     assert touched(blank, **edit) == fields
+
+
+def test_only_a_corpus_that_keeps_the_oldest_document_reads_dates(blank):
+    for keep, dates in (("longest", 0), ("oldest", 2)):
+        spec = spec_with(blank, more=f'[corpora.small.dedup]\nkeep = "{keep}"\n')
+        needs = [key.asset for key in BLUEPRINTS["duplicate_clusters"](spec, "small").needs]
+        assert needs == ["clean_documents"] * 2 + ["signatures"] * 2 + ["raw_documents"] * dates
 
 
 def test_a_source_without_a_cleaning_of_its_own_is_cleaned_by_the_defaults(blank):

@@ -195,7 +195,8 @@ def test_stars_equal_a_plain_loop():
     random = np.random.default_rng(3)
     sets = [np.unique(random.integers(0, 12, size)).astype(np.uint32) for size in random.integers(1, 12, 80)]
     offsets = np.cumsum([0, *map(len, sets)])
-    survivor, alike = stars.stars(np.zeros((80, 1), np.int64), 1, np.concatenate(sets), offsets, 0.6)
+    one = stars.buckets([np.zeros(80, np.uint64)], np.arange(80))
+    survivor, alike = stars.stars(one, np.concatenate(sets), offsets, 0.6)
     staying = []
     for doc, mine in enumerate(map(set, map(np.ndarray.tolist, sets))):
         scores = [(len(mine & o) / len(mine | o), -n) for n, o in staying]
@@ -207,10 +208,11 @@ def test_stars_equal_a_plain_loop():
 
 def test_buckets_join_equal_bands_only():
     hashes = np.array([[1, 5], [2, 5], [1, 6], [3, 1]], np.uint64)
-    ids, count = stars.buckets(hashes)
-    assert ids.tolist() == [[0, 1], [-1, 1], [0, -1], [-1, -1]]
-    assert count == 2
-    assert stars.buckets(np.zeros((0, 3), np.uint64))[1] == 0
+    found = stars.buckets(list(hashes.T), np.arange(4))
+    assert found.docs.tolist() == [0, 1, 2]
+    assert found.starts.tolist() == [0, 2, 3, 4]
+    assert found.ids.tolist() == [0, 1, 1, 0]
+    assert found.begins.tolist() == [0, 2, 4]
 
 
 def test_band_parameters():

@@ -89,3 +89,30 @@ def test_an_empty_source_has_empty_signatures(corpora):
     artifact = signed(corpora, [])
     assert artifact.counts["docs"] == artifact.counts["seen"] == 0
     assert artifact.table("signatures.arrow").num_rows == 0
+
+
+def test_shingles_of_characters_find_what_words_without_spaces_hide(corpora):
+    """A sentence of Chinese is one word, so that one changed character leaves nothing in common."""
+    chinese = "我们在海边的小镇上度过了整个夏天每天早晨都去市场买新鲜的鱼和水果"
+    changed = chinese.replace("水果", "蔬菜")
+    by = {
+        kind: signed(corpora, [chinese, changed], shingle=kind).table("shingles.arrow") for kind in ("words", "chars")
+    }
+    sets = {kind: [set(one) for one in table["hashes"].to_pylist()] for kind, table in by.items()}
+    assert not sets["words"][0] & sets["words"][1]
+    one, other = sets["chars"]
+    size = len(chinese) - 4
+    assert (len(one), len(one & other)) == (size, size - 2)
+
+
+def test_characters_are_compared_without_case_punctuation_and_line_breaks(corpora):
+    table = signed(corpora, ["One, two\n\nthree!", "one two three", "abc", "", "?"], shingle="chars", ngram=4).table(
+        "shingles.arrow"
+    )
+    lists = table["hashes"].to_pylist()
+    assert lists[0] == lists[1]
+    assert [len(some) for some in lists] == [10, 10, 1, 0, 0]
+
+
+def test_signatures_of_words_are_the_default(corpora):
+    assert signed(corpora, PROSE).manifest.rows == signed(corpora, PROSE, shingle="words").manifest.rows

@@ -26,9 +26,16 @@ def alike(one: set, other: set) -> float:
 def gone(sets, bands, threshold) -> list[tuple[int, float]]:
     """The kernel's answer for documents whose bands hold the given values."""
     hashes = np.array(bands, np.uint64).reshape(len(sets), -1)
-    ids, count = stars.buckets(hashes)
-    survivors, jaccards = stars.stars(ids, count, *flat(sets), threshold)
-    return list(zip(survivors.tolist(), jaccards.tolist(), strict=True))
+    found = stars.buckets(list(hashes.T), np.arange(len(sets)))
+    survivors, jaccards = stars.stars(found, *flat([sets[doc] for doc in found.docs]), threshold)
+    answer = [(-1, 0.0)] * len(sets)
+    for doc, other, score in zip(found.docs.tolist(), survivors.tolist(), jaccards.tolist(), strict=True):
+        answer[doc] = (int(found.docs[other]), score) if other >= 0 else (-1, score)
+    return answer
+
+
+def one_bucket(size) -> stars.Buckets:
+    return stars.buckets([np.zeros(size, np.uint64)], np.arange(size))
 
 
 def plainly(sets, bands, threshold) -> list[tuple[int, float]]:
@@ -144,7 +151,7 @@ def test_a_pair_of_a_million_shingles_at_exactly_the_threshold_goes():
     one = np.arange(1_000_000, dtype=np.uint32)
     offsets = np.array([0, 1_000_000, 1_800_000])
     both = np.concatenate([one, one[:800_000]])
-    survivors, scores = stars.stars(np.zeros((2, 1), np.int64), 1, both, offsets, 0.8)
+    survivors, scores = stars.stars(one_bucket(2), both, offsets, 0.8)
     assert (survivors.tolist(), scores.tolist()) == ([-1, 0], [0.0, 0.8])
 
 
@@ -169,16 +176,26 @@ def test_band_hashes_are_equal_exactly_where_the_rows_of_the_band_are(bands, row
 def test_buckets_are_the_values_that_two_documents_share_in_one_band(bands, size, data):
     row = st.lists(st.integers(0, 3), min_size=bands, max_size=bands)
     hashes = np.array([data.draw(row) for _ in range(size)], np.uint64).reshape(size, bands)
-    ids, count = stars.buckets(hashes)
-    for band in range(bands):
-        column = hashes[:, band].tolist()
-        for doc, value in enumerate(column):
-            assert (ids[doc, band] >= 0) == (column.count(value) > 1)
-            assert [bool(ids[o, band] == ids[doc, band] >= 0) for o in range(size)] == [
-                v == value and column.count(value) > 1 for v in column
-            ]
-    used = {(int(i), band) for band in range(bands) for i in ids[:, band] if i >= 0}
-    assert sorted(i for i, _ in used) == list(range(count))  # each bucket belongs to one band
+    numbers = np.array(data.draw(st.permutations(range(3, 3 + size))), np.int64)
+    found = stars.buckets(list(hashes.T), numbers)
+    assert found.docs.tolist() == sorted(set(found.docs.tolist()))
+    members = {}
+    for place, doc in enumerate(found.docs.tolist()):
+        for bucket in found.ids[found.starts[place] : found.starts[place + 1]].tolist():
+            members.setdefault(bucket, []).append(doc)
+    plain = [
+        sorted(numbers[hashes[:, band] == value].tolist())
+        for band in range(bands)
+        for value in np.unique(hashes[:, band])
+    ]
+    assert sorted(members.values()) == sorted(group for group in plain if len(group) > 1)
+    assert sorted(members) == list(range(len(found.begins) - 1))
+    assert [len(members[bucket]) for bucket in sorted(members)] == np.diff(found.begins).tolist()
+
+
+def test_no_documents_have_no_buckets():
+    found = stars.buckets([np.zeros(0, np.uint64)] * 3, np.zeros(0, np.int64))
+    assert [len(column) for column in found] == [0, 1, 0, 1]
 
 
 @given(st.lists(st.lists(st.integers(0, 9), max_size=4), min_size=1, max_size=6), st.data())

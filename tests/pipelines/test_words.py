@@ -121,3 +121,30 @@ GOLDEN_FINGERPRINTS = [
     "157c4a7fb979379e2f64bd78641d76a0",
     "0d40ecb025471c50b2d16c8eb64b77c0",
 ]
+
+
+# -- characters -------------------------------------------------------------------------------------------------
+
+
+def characters(texts):
+    return words.character_hashes(pa.array(texts, pa.large_string()))
+
+
+@given(st.lists(st.text(st.characters(codec="utf-8")), max_size=6))
+def test_characters_are_those_of_the_words_with_one_space_between_them(texts):
+    hashes, offsets = characters(texts)
+    expected = [" ".join(said(text)) for text in texts]
+    assert np.diff(offsets).tolist() == [len(text) for text in expected]
+    hash_of = {}
+    for character, value in zip("".join(expected), hashes.tolist(), strict=True):
+        assert hash_of.setdefault(character, value) == value
+    assert len(set(hash_of.values())) == len(hash_of)
+
+
+CHARACTERS = ["24d6bc59decd11b6", "695ca573b587b07e", "732a8a53dbd3d647", "713eb72a04b89b69"]
+
+
+def test_character_hashes_are_frozen():
+    hashes, offsets = characters(["Ab, ü", "..."])
+    assert offsets.tolist() == [0, 4, 4]
+    assert [f"{value:016x}" for value in hashes.tolist()] == CHARACTERS
