@@ -33,6 +33,7 @@ from pipelines.filters.chunk_vocabulary import ChunkVocabulary
 from pipelines.filters.regex_words import regex_word_counts, regex_words
 from pipelines.filters.rules import broken_rule, judged
 from pipelines.filters.spacy_words import spacy_sentence_counts, spacy_words
+from pipelines.language import identified
 from pipelines.words import pieces
 
 CHECKOUT = Path(__file__).resolve().parent.parent
@@ -143,6 +144,12 @@ def default_preset(texts: pa.Array) -> None:
             judged(signals, rules, recipe)
 
 
+def languages(texts: pa.Array) -> None:
+    """The language of every text; that model is not the peer's, so there is nothing to compare."""
+    for batch in pieces(texts, CACHE_BYTES):
+        identified(pl.Series("text", batch), "en")
+
+
 def answer_of_peer(texts: list[str]) -> dict[str, Any]:
     """Its seconds and decisions, remembered by texts, versions and machine."""
     data = json.dumps(texts)
@@ -180,11 +187,12 @@ def main() -> None:
     column = pa.array(texts, pa.large_string())
     num_bytes = sum(len(text.encode()) for text in texts)
     few = column.slice(0, 200)
-    decided(few, ChunkVocabulary()), default_preset(few)  # compiled, and spaCy loaded
+    decided(few, ChunkVocabulary()), default_preset(few), languages(few)  # compiled, and spaCy loaded
     vocabulary, results = ChunkVocabulary(), []
     cold = seconds(lambda: results.append(decided(column, vocabulary)))
     warm = min(seconds(lambda: decided(column, vocabulary)) for _ in range(rounds))
     own = min(seconds(lambda: default_preset(column)) for _ in range(rounds))
+    language = min(seconds(lambda: languages(column)) for _ in range(rounds))
     peer = answer_of_peer(texts)
     num_wrong = disagreements(texts, comparable(*results[0]), peer["decisions"])
     megabytes = num_bytes / 1e6
@@ -200,6 +208,13 @@ def main() -> None:
                     ("stemma, own words, five families", own, "other words"),
                 )
             ),
+            [
+                "stemma, language",
+                f"{language:.2f}",
+                f"{megabytes / language:.1f}",
+                "",
+                f"{len(texts) / language:.0f}/s",
+            ],
         ],
         ("", "processor seconds", "MB/s", "x datatrove", "decision, reason and text"),
         ratios={
@@ -211,6 +226,7 @@ def main() -> None:
         mb=round(megabytes, 2),
         kept=sum(decision[0] == KEPT for decision in peer["decisions"]),
         default_preset_mb_s=round(megabytes / own, 2),
+        language_documents_per_second=round(len(texts) / language),
         versions=versions("numba", "polars", "pyarrow", "spacy") | peer["versions"],
     )
 
