@@ -187,7 +187,9 @@ def main() -> None:
     column = pa.array(texts, pa.large_string())
     num_bytes = sum(len(text.encode()) for text in texts)
     few = column.slice(0, 200)
-    decided(few, ChunkVocabulary()), default_preset(few), languages(few)  # compiled, and spaCy loaded
+    decided(few, ChunkVocabulary())  # compiled, and spaCy loaded
+    default_preset(few)
+    languages(few)
     vocabulary, results = ChunkVocabulary(), []
     cold = seconds(lambda: results.append(decided(column, vocabulary)))
     warm = min(seconds(lambda: decided(column, vocabulary)) for _ in range(rounds))

@@ -130,7 +130,8 @@ def measure(folder: Path, num_docs: int) -> None:
     ]
     documents = [tracer.reader(plan.parts[p].name).documents(t, t + 1)[0].doc_id for p, t in picked]
     for step, document in zip(steps[:5], documents[:5], strict=True):  # warm the page cache and the imports
-        tracer.documents(step), tracer.reads(document)
+        tracer.documents(step)
+        tracer.reads(document)
     forward = milliseconds([lambda s=s: tracer.documents(s) for s in steps])
     backward = milliseconds([lambda d=d: tracer.reads(d) for d in documents])
     errors = sum(not agrees(tracer, stored, step) for step in steps)

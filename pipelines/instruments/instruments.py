@@ -131,7 +131,7 @@ def pareto_limits(scores: NDArray[np.float64], ids: doc_ids.Ids) -> NDArray[np.f
     draws = (halves.astype(np.float64) + 0.5) * 2.0**-64
     with np.errstate(divide="ignore"):
         limits = np.log(draws) / -np.log(2.0 - scores)
-    return np.round(np.minimum(limits, MOST_PARETO), 4)
+    return np.minimum(limits, MOST_PARETO, dtype=np.float64).round(4)
 
 
 @functools.lru_cache(4)
