@@ -42,7 +42,7 @@ class Peer:
 
     def __init__(self, python: Path, script: Path, *arguments: str) -> None:
         self._process = subprocess.Popen(
-            [python, script, *arguments],
+            [python, "-P", script, *arguments],  # -P: no import from the script's folder, where our tokenize.py lies
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

@@ -115,3 +115,34 @@ def test_files_that_were_not_written_side_by_side_are_refused(tmp_path):
         writer.write(TEXTS, rows([1, 2], ["a", "b"])[TEXTS])
     with pytest.raises(ValueError, match="zip"):
         list(aligned(folder, SCHEMAS))
+
+
+TOKENS = pa.schema([("doc_id", pa.binary(16)), ("tokens", pa.large_list(pa.uint16())), ("text", pa.large_string())])
+
+
+def table_of(lengths):
+    offsets = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
+    tokens = pa.LargeListArray.from_arrays(pa.array(offsets), pa.array(np.arange(offsets[-1]).astype(np.uint16)))
+    ids = pa.array([bytes([number] * 16) for number in range(len(lengths))], pa.binary(16))
+    return pa.table([ids, tokens, pa.array(["é" * n for n in lengths], pa.large_string())], schema=TOKENS)
+
+
+@given(st.lists(st.integers(0, 5), min_size=1, max_size=12), st.integers(0, 5), st.integers(1, 12))
+def test_a_file_does_not_know_whether_its_rows_were_a_slice(tmp_path_factory, lengths, start, size):
+    """A slice that ends before empty rows, or holds all rows, or none of the last, gives the bytes of a copy."""
+    table = table_of(lengths)
+    cut = table.slice(min(start, len(lengths) - 1), size)
+    copy = pa.Table.from_pylist(cut.to_pylist(), schema=TOKENS)
+    folder = tmp_path_factory.mktemp("slices")
+    with TableWriter(folder, {"cut": TOKENS, "copy": TOKENS}) as writer:
+        writer.write("cut", cut)
+        writer.write("copy", copy)
+    assert (folder / "cut").read_bytes() == (folder / "copy").read_bytes()
+
+
+def test_rows_that_are_nobodys_slice_are_written_without_a_copy(tmp_path, monkeypatch):
+    table = table_of([3, 0, 2])
+    monkeypatch.setattr("pipelines.pieces.np", None)  # what a copy would need
+    with TableWriter(tmp_path, {"whole": pa.schema([TOKENS.field("tokens")])}) as writer:
+        writer.write("whole", table.select(["tokens"]))
+    assert next(read_batches(tmp_path / "whole")).equals(table.select(["tokens"]))
