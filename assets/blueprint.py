@@ -12,7 +12,7 @@ from typing import Any
 from assets import blueprint_corpus, text_models
 from assets.making import Blueprint, Runtime
 from evals import bundle, card, gate, harness, scores, suites
-from pipelines import mixture, shards, vocabulary
+from pipelines import mixture, shards, tokenizer_file, vocabulary
 from pipelines.provenance.artifact import Artifact, Draft
 from pipelines.provenance.lineage import ancestor
 from pipelines.provenance.manifest import Key
@@ -25,11 +25,14 @@ from training.numerics import numerics
 
 
 def vocabularies(spec: Spec, name: str) -> Blueprint:
+    said = spec.document.vocabularies[name]
+    file = spec.path.parent / said.path if said.path else None
+    fixed = {"file_digest": tokenizer_file.file_digest(file)} if file else {}
     return Blueprint(
         vocabulary.VERSION,
-        spec.recipe(vocabulary.VocabularyRecipe, ("vocabularies", name, "recipe")),
-        [Key("training_documents", spec.document.vocabularies[name].corpus)],
-        lambda inputs, recipe, draft, runtime: vocabulary.train_vocabulary(inputs[0], recipe, draft),
+        spec.recipe(vocabulary.VocabularyRecipe, ("vocabularies", name, "recipe"), **fixed),
+        [Key("training_documents", said.corpus)],
+        lambda inputs, recipe, draft, runtime: vocabulary.train_vocabulary(inputs[0], recipe, draft, file=file),
         pinned=True,
     )
 

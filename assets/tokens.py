@@ -23,7 +23,7 @@ ANY = dg.AllPartitionMapping()
     config_schema=form(bpe.VocabularyRecipe),
 )
 def vocabulary(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.MaterializeResult:
-    """A byte-level BPE vocabulary, trained once on a corpus and then frozen under its name."""
+    """A vocabulary, learned once from a corpus or taken from a file, and then frozen under its name."""
     return workspace.materialize(context)
 
 

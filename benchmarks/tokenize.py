@@ -33,8 +33,9 @@ from benchmarks.report import report, versions
 from pipelines.documents import TEXTS, TEXTS_SCHEMA
 from pipelines.pieces import TableWriter
 from pipelines.shards import TOKENS, encode_piece, encoded_batches
+from pipelines.subwords import learned
 from pipelines.tokenizing import Encoder
-from pipelines.vocabulary import FILE, VocabularyRecipe, learned
+from pipelines.vocabulary import FILE, SPECIALS, VocabularyRecipe
 
 PEER = ("datatrove==0.10.1", "tokenizers==0.23.3", "numpy")
 TOGETHER = 64
@@ -132,7 +133,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="two rounds instead of five")
     rounds = 2 if parser.parse_args().quick else 5
     texts = list(dict.fromkeys(real_texts()))
-    data = learned(texts, VocabularyRecipe(size=1 << 15)).to_str().encode()
+    data = json.dumps(learned(texts, VocabularyRecipe(size=1 << 15), list(SPECIALS))).encode()
     memory = rounds_of(texts, data, rounds)
     encode = Encoder(data)
     ids, offsets = encode.encode(pa.array(texts, pa.large_string()), np.uint16)

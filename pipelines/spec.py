@@ -85,9 +85,10 @@ class ReferenceSpec(_Table):
 
 
 class VocabularySpec(_Table):
-    """A vocabulary, trained once on a corpus and then frozen under its name."""
+    """A vocabulary, trained once on a corpus or taken from a tokenizer.json, and then frozen under its name."""
 
     corpus: str
+    path: str = ""
     recipe: dict[str, Any] = {}
 
 

@@ -188,7 +188,7 @@ def encoder(data: bytes) -> Encoder:
 def why_whole(body: dict[str, Any]) -> str:
     """Why the texts of this ``tokenizer.json`` cannot be encoded unit by unit; empty if they can."""
     reasons = {
-        "a pre-tokenizer other than GPT-2's": not _splits_as_gpt2(body["pre_tokenizer"]),
+        "a pre-tokenizer other than GPT-2's": _within_units(body["pre_tokenizer"]) is None,
         "a normalizer other than NFC": body["normalizer"] not in (None, {"type": "NFC"}),
         "a post-processor that adds tokens": (body["post_processor"] or {"type": "ByteLevel"})["type"] != "ByteLevel",
         "dropout": bool(body["model"].get("dropout")),
@@ -197,14 +197,17 @@ def why_whole(body: dict[str, Any]) -> str:
     return ", ".join(reason for reason, holds in reasons.items() if holds)
 
 
-def _splits_as_gpt2(pre_tokenizer: dict[str, Any] | None) -> bool:
+def _within_units(pre_tokenizer: dict[str, Any] | None) -> list[dict[str, Any]] | None:
+    """What a pre-tokenizer does to GPT-2's units one by one; None if it does not begin by cutting a text into them."""
     steps = [pre_tokenizer or {}]
     if steps[0].get("type") == "Sequence":
         steps = steps[0]["pretokenizers"]
-    *splits, last = [{key: step.get(key) for key in step if key != "trim_offsets"} for step in steps]
-    byte_level = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": not splits}
     split = {"type": "Split", "pattern": {"Regex": GPT2}, "behavior": "Isolated", "invert": False}
-    return {"use_regex": True, **last} == byte_level and splits in ([], [split])
+    begun = 1 if steps[0] == split else 0
+    first, rest = (steps[begun] if len(steps) > begun else {}), steps[begun + 1 :]
+    byte_level = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": not begun}
+    is_first = {"use_regex": True, **{key: first[key] for key in first if key != "trim_offsets"}} == byte_level
+    return rest if is_first and all(step["type"] == "Split" for step in rest) else None
 
 
 def _only_matches(token: dict[str, Any]) -> bool:
@@ -239,8 +242,11 @@ def _unit_tokenizer(body: dict[str, Any]) -> Tokenizer:
     from tokenizers import Tokenizer
 
     byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False, "use_regex": False}
+    steps = [byte_level, *(_within_units(body["pre_tokenizer"]) or [])]
     bare = {"added_tokens": [], "normalizer": None, "post_processor": None, "truncation": None, "padding": None}
-    return Tokenizer.from_str(json.dumps({**body, **bare, "pre_tokenizer": byte_level}))
+    return Tokenizer.from_str(
+        json.dumps({**body, **bare, "pre_tokenizer": {"type": "Sequence", "pretokenizers": steps}})
+    )
 
 
 @functools.cache

@@ -1,13 +1,14 @@
-"""Vocabularies: byte-level BPE, learned once from training documents and then frozen under a name."""
+"""Vocabularies: learned once from training documents, or taken from a file, and then frozen under a name."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Self
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from pipelines import doc_ids
 from pipelines.documents import TEXTS
@@ -28,41 +29,74 @@ MEASURED_BYTES = 1 << 20  # of the sample, from which bytes a token are counted
 class VocabularyRecipe(Recipe):
     """What the tokens are learned from, and how many there are."""
 
-    algorithm: Literal["bpe"] = Field(default="bpe", description="byte-level byte pair encoding, GPT-2's splits")
+    algorithm: Literal["bpe", "unigram", "wordpiece", "bytes"] = Field(
+        default="bpe", description="how tokens are learned, all over bytes and GPT-2's splits; bytes: 260, none learned"
+    )
     size: int = Field(default=2048, ge=260, le=1 << 20, description="tokens, 256 bytes and 4 special ones included")
     sample_bytes: int = Field(
         default=64_000_000, ge=1, description="text to learn from: the documents with the lowest doc_ids"
     )
-    min_frequency: int = Field(default=2, ge=1, description="a pair that is seen less often is not merged")
+    min_frequency: int = Field(
+        default=2, ge=1, description="a pair that is seen less often is not merged (bpe and wordpiece)"
+    )
+    file_digest: str = Field(
+        default="",
+        pattern="^([0-9a-f]{64})?$",
+        description="blake3 of a tokenizer.json that is taken as it is; empty: tokens are learned",
+    )
+    end_token: str = Field(
+        default="", description="token of that file which ends a document; empty: <|endoftext|>, added if it has none"
+    )
+
+    @model_validator(mode="after")
+    def _has_room(self) -> Self:
+        from pipelines.subwords import least_size
+
+        least = least_size(self.algorithm, len(SPECIALS))
+        if self.size < least or (self.algorithm == "bytes" and self.size != least):
+            only = "exactly" if self.algorithm == "bytes" else "at least"
+            raise ValueError(f"size is {self.size}; a vocabulary of {self.algorithm} has {only} {least} tokens.")
+        return self
 
 
-def train_vocabulary(training: Artifact, recipe: VocabularyRecipe, draft: Draft) -> Artifact:
-    """Learn ``tokenizer.json`` from a sample of the training documents.
+def train_vocabulary(
+    training: Artifact, recipe: VocabularyRecipe, draft: Draft, *, file: Path | None = None
+) -> Artifact:
+    """Learn ``tokenizer.json`` from a sample of the training documents, or take it from a ``file``, and measure it.
 
     The sample takes documents in the order of their doc_ids, which are hashes: it is a random one, and a corpus that
-    grows changes it little. Special tokens have the first ids. Where the sample gives too few merges, the vocabulary
+    grows changes it little. Special tokens have the first ids. Where the sample gives too few tokens, the vocabulary
     is filled up with tokens that no text can produce, so that its size is exactly the one asked for.
     """
+    from pipelines.fertility import measured
+    from pipelines.subwords import learned
+    from pipelines.tokenizer_file import imported, size_of
+    from pipelines.tokenizing import Encoder
+
     prefixes = _sample(training.parts(), recipe.sample_bytes)
-    body = _padded(json.loads(learned(_texts(training.parts(), prefixes), recipe).to_str()), recipe.size)
+    if recipe.file_digest:
+        body, specials = imported(file, recipe.file_digest, recipe.end_token, SPECIALS)
+    else:
+        body = learned(_texts(training.parts(), prefixes), recipe, list(SPECIALS))
+        specials = {token: number for number, token in enumerate(SPECIALS)}
     data = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
     draft.path(FILE).write_bytes(data)
-    tokenizer = plain_tokenizer(data)
     few = _sample(training.parts(), min(recipe.sample_bytes, MEASURED_BYTES))
-    measured = list(_texts(training.parts(), few))
-    num_tokens = sum(len(encoding) for encoding in tokenizer.encode_batch_fast(measured))
-    num_bytes = sum(len(text.encode()) for text in measured)
+    found = measured(training.parts(), few, Encoder(data))
     return draft.seal(
-        counts={"tokens": recipe.size, "merges": len(body["model"]["merges"]), "sample_docs": sum(prefixes)},
+        counts={
+            "tokens": size_of(body), "merges": len(body["model"].get("merges", [])), "sample_docs": sum(prefixes)
+        },
         facts={
-            "size": recipe.size,
-            "eos_id": 0,
-            "eos_token": END_OF_TEXT,
-            "specials": {token: number for number, token in enumerate(SPECIALS)},
-            "bytes_per_token": round(num_bytes / num_tokens, 4) if num_tokens else 0.0,
+            "size": size_of(body),
+            "eos_id": specials[END_OF_TEXT],
+            "eos_token": recipe.end_token or END_OF_TEXT,
+            "specials": specials,
+            "bytes_per_token": found.totals["bytes_per_token"],
+            "fertility": found._asdict(),
         },
         rows=digest(data),
-    )
+    )  # fmt: skip
 
 
 def plain_tokenizer(vocabulary: Artifact | bytes) -> Tokenizer:
@@ -105,29 +139,3 @@ def _texts(parts: Sequence[Artifact], prefixes: Sequence[int]) -> Iterator[str]:
                 break
             yield from batch["text"].slice(0, left).to_pylist()
             left -= batch.num_rows
-
-
-def learned(texts: Iterable[str], recipe: VocabularyRecipe) -> Tokenizer:
-    """A tokenizer that is learned from texts; where they give too few merges, it is smaller than the recipe says."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=recipe.size,
-        min_frequency=recipe.min_frequency,
-        special_tokens=list(SPECIALS),
-        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),  # all bytes, seen or not: no unknown token
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(iter(texts), trainer)
-    return tokenizer
-
-
-def _padded(body: dict[str, Any], size: int) -> dict[str, Any]:
-    """Fill the vocabulary up with entries that no merge leads to."""
-    known = body["model"]["vocab"]
-    for number in range(len(known), size):
-        known[f"<|unused-{number}|>"] = number
-    return body

@@ -182,7 +182,7 @@ def test_the_tokenizer_of_the_file_and_of_its_bytes_are_one(english):
     assert data == json.dumps(json.loads(data), ensure_ascii=False, separators=(",", ":")).encode()
 
 
-@pytest.mark.parametrize("fields", [{"size": 259}, {"sample_bytes": 0}, {"min_frequency": 0}, {"algorithm": "unigram"}])
+@pytest.mark.parametrize("fields", [{"size": 259}, {"sample_bytes": 0}, {"min_frequency": 0}, {"algorithm": "words"}])
 def test_a_vocabulary_that_cannot_be_is_refused(fields):
     with pytest.raises(ValueError, match=next(iter(fields))):
         VocabularyRecipe(**fields)
