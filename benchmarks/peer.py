@@ -14,15 +14,21 @@ from typing import Any, Self
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "stemma" / "peers"
 
 
-def python_with(name: str, *requirements: str) -> Path:
-    """The interpreter of an environment that holds these exact requirements; made once and kept."""
-    text = "\n".join([*sorted(requirements), sys.version])
+def python_with(name: str, *requirements: str, base: str = sys.executable) -> Path:
+    """The interpreter of an environment that holds these exact requirements; made once and kept.
+
+    ``base`` is another interpreter for a peer that does not run on ours.
+    """
+    text = "\n".join([*sorted(requirements), sys.version if base == sys.executable else base])
     folder = CACHE / f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
     python, ready = folder / "bin" / "python", folder / "ready"
     if not ready.exists():
         sys.stderr.write(f"setting up {name} in {folder}\n")
         install = [str(python), "-m", "pip", "install", "-qq"]
-        venv.create(folder, with_pip=True, clear=True)
+        if base == sys.executable:
+            venv.create(folder, with_pip=True, clear=True)
+        else:
+            subprocess.run([base, "-m", "venv", "--clear", str(folder)], check=True, env=_environment())
         subprocess.run([*install, "--upgrade", "pip"], check=True, env=_environment())
         subprocess.run([*install, *requirements], check=True, env=_environment())
         ready.write_text(text, encoding="utf-8")
