@@ -14,6 +14,7 @@ from pipelines.provenance.fates import FILE, ConservationError, check_conservati
 from pipelines.provenance.tables import read_batches
 
 Verdict = tuple[bool, dict[str, Any]]
+MOST_NAMED = 20  # items that a verdict names; all stand in items.arrow
 
 
 def conserved(artifact: Artifact) -> Verdict:
@@ -38,6 +39,32 @@ def exact_duplicates(artifact: Artifact) -> Verdict:
         for row in batch["sha256_out"].to_pylist()
     ]
     return len(set(hashes)) == len(hashes), {"docs": len(hashes), "exact_duplicates": len(hashes) - len(set(hashes))}
+
+
+def no_undecided_leak(artifact: Artifact) -> Verdict:
+    """No benchmark item that was brought from files is shown by the corpus, unless the recipe says what to do.
+
+    To go on, look at the documents (`stemma show training_documents --dropped`), then write
+    action = "drop", "cut" or "flag" into [corpora.NAME.decontaminate].
+    """
+    items = artifact.table("items.arrow").to_pylist()
+    dirty = [item for item in items if item["status"] == "dirty"]
+    found: dict[str, Any] = {
+        "action": artifact.manifest.recipe["action"],
+        "items": len(items),
+        "items_not_checkable": sum(item["status"] == "not checkable" for item in items),
+        "items_dirty": len(dirty),
+    }
+    if dirty:
+        dirty.sort(key=lambda item: -item["num_documents"])  # else in the order of the suites
+        names = [f"{i['suite']}/{i['task']}/{i['item_id']} ({i['num_documents']} documents)" for i in dirty]
+        found["dirty"] = ", ".join(names[:MOST_NAMED]) + (" …" if len(names) > MOST_NAMED else "")
+    if dirty and found["action"] == "ask":
+        found["problem"] = (
+            f"{len(dirty)} benchmark items are shown by documents of {artifact.key.partition}, and its recipe does not "
+            f'say what to do: write action = "drop", "cut" or "flag" into [corpora.{artifact.key.partition}.decontaminate].'
+        )
+    return "problem" not in found, found
 
 
 def round_trip(artifact: Artifact) -> Verdict:
@@ -166,6 +193,7 @@ CHECKS = [
     _check(corpus.unique_documents, CORPORA, exact_duplicates),
     _check(corpus.heldout_documents, CORPORA, conserved),
     _check(corpus.training_documents, CORPORA, conserved),
+    _check(corpus.training_documents, CORPORA, no_undecided_leak),
     _check(tokens.vocabulary, VOCABULARIES, round_trip),
     _check(tokens.token_shards, TOKENS, conserved),
     _check(tokens.token_shards, TOKENS, totals),

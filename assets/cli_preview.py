@@ -10,16 +10,19 @@ from rich.text import Text
 
 from assets.cli import JsonOption, StoreOption, WrongUseError, app, console, open_store, show_json, table
 from assets.cli_show import published, texts_of
+from pipelines.contamination import THRESHOLDS, tradeoff
 from pipelines.preview import Example, Preview
 from pipelines.preview import preview as previewed
+from pipelines.provenance.artifact import Artifact
 
 PREVIEWABLE = "clean_documents"
+DECONTAMINATED = "training_documents"
 
 
 @app.command()
 def preview(
-    asset: Annotated[str, typer.Argument(help="clean_documents")] = PREVIEWABLE,
-    partition: Annotated[str, typer.Argument(help="A source; all sources if left out")] = "",
+    asset: Annotated[str, typer.Argument(help="clean_documents or training_documents")] = PREVIEWABLE,
+    partition: Annotated[str, typer.Argument(help="A source or corpus; all of them if left out")] = "",
     changes: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="FIELD=VALUE", help="A threshold or a switch of the recipe; may be repeated"),
@@ -31,9 +34,15 @@ def preview(
     """Print the funnel that other thresholds would give, in seconds, with examples on each side of the line.
 
     For example: stemma preview clean_documents --set min_words=80 --set gopher_repetition=true
+
+    Of training_documents: how many documents, bytes and benchmark items lie above each coverage, as in
+    stemma preview training_documents --set coverage=0.3
     """
+    if asset == DECONTAMINATED:
+        _decontamination(published(open_store(store), asset, partition), changes or [], json=json)
+        return
     if asset != PREVIEWABLE:
-        raise WrongUseError(f"{asset} stores no signals; only {PREVIEWABLE} can be previewed.")
+        raise WrongUseError(f"{asset} stores no signals; only {PREVIEWABLE} and {DECONTAMINATED} can be previewed.")
     wanted = dict(_parsed(change) for change in changes or [])
     if not wanted:
         raise WrongUseError("nothing to preview: name at least one field, as in --set min_words=80.")
@@ -52,6 +61,42 @@ def _parsed(change: str) -> tuple[str, Any]:
         return name.strip(), jsonlib.loads(value)
     except ValueError:
         return name.strip(), value
+
+
+def _decontamination(corpora: list[Artifact], changes: list[str], *, json: bool) -> None:
+    """What the thresholds would act on, corpus by corpus; the one that is in force is marked."""
+    answers = {}
+    for artifact in corpora:
+        recipe = artifact.manifest.recipe
+        listed = min(recipe["report"], recipe["coverage"])
+        asked = [_coverage(change) for change in changes]
+        coverages = sorted({*(c for c in THRESHOLDS if c >= listed), recipe["coverage"], *asked})
+        answers[artifact.key.partition] = (recipe["coverage"], asked, tradeoff(artifact, coverages))
+    if json:
+        show_json({name: {**found._asdict(), "costs": [c._asdict() for c in found.costs]}
+                   for name, (_, _, found) in answers.items()})  # fmt: skip
+        return
+    for name, (now, asked, found) in answers.items():
+        rows = []
+        for cost in found.costs:
+            mark = "now" if cost.coverage == now else "asked" if cost.coverage in asked else ""
+            shares = (
+                f"{cost.documents / max(1, found.documents):.2%}",
+                f"{cost.num_bytes / max(1, found.num_bytes):.2%}",
+            )
+            row = [f"{cost.coverage:g}", mark, cost.documents, shares[0], cost.num_bytes, shares[1], cost.items]
+            rows.append([*row, f"{cost.items / max(1, found.items):.1%}"])
+        head = "#coverage", "", "#documents", "#share", "#bytes", "#of bytes", "#items", "#of checkable"
+        console.print(
+            table(f"{name}: documents that show a benchmark item, and items that are shown", *head, rows=rows)
+        )
+
+
+def _coverage(change: str) -> float:
+    name, value = _parsed(change)
+    if name != "coverage" or not isinstance(value, int | float) or isinstance(value, bool):
+        raise WrongUseError(f"--set {change}: of {DECONTAMINATED} only coverage can be previewed, as in coverage=0.3.")
+    return float(value)
 
 
 def _show(found: Preview, wanted: dict[str, Any]) -> None:

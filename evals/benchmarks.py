@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -39,6 +40,7 @@ class OwnItem:
     position: int
     text: str
     cluster: str
+    answer_start: int | None = None  # character at which the answer begins; None if it is one piece
 
 
 @dataclass(frozen=True)
@@ -99,10 +101,7 @@ def _own_task(file: str, config: dict[str, Any], files: dict[str, Path], scratch
     try:
         with offline():
             task = loaded(scratch, [name])[name]
-            items = [
-                OwnItem(position, item_text(task, doc), str(doc.get("cluster") or ""))
-                for position, doc in enumerate(task.eval_docs)
-            ]
+            items = [_own_item(position, task, doc) for position, doc in enumerate(task.eval_docs)]
     except Exception as error:
         raise BenchmarkError(
             f"{file}: lm-eval cannot read this task ({type(error).__name__}: {error}). Look at its splits, its "
@@ -115,18 +114,43 @@ def _own_task(file: str, config: dict[str, Any], files: dict[str, Path], scratch
     return OwnTask(name, facts, data, items)
 
 
+def _own_item(position: int, task: Any, doc: dict[str, Any]) -> OwnItem:
+    text, answer_start = guarded(task, doc)
+    return OwnItem(position, text, str(doc.get("cluster") or ""), answer_start)
+
+
 def item_text(task: Any, doc: dict[str, Any]) -> str:
     """Question and right answer of one item of an lm-eval task, as a model would read them."""
+    return "".join(_parts(task, doc))
+
+
+def guarded(task: Any, doc: dict[str, Any]) -> tuple[str, int | None]:
+    """What training text must not show of an item, and the character at which its answer begins.
+
+    Labels are left off, because whoever copies an item seldom copies "Question:" and "Answer:" with it.
+    """
+    question, space, answer = _parts(task, doc)
+    question = _ENDS.sub("", _BEGINS.sub("", question))
+    text = f"{question}{space}{answer}"
+    return (text, len(question) + len(space)) if question and answer.strip() else (text.strip(), None)
+
+
+_BEGINS = re.compile(r"\A\s*(?:question|problem|q)\s*:\s*", re.IGNORECASE)
+_ENDS = re.compile(r"\s*\b(?:answer|a)\s*:\s*\Z", re.IGNORECASE)
+
+
+def _parts(task: Any, doc: dict[str, Any]) -> tuple[str, str, str]:
+    """Question, what stands between, and right answer; a text of one piece is an answer."""
     target = task.doc_to_target(doc)
     if task.OUTPUT_TYPE == "loglikelihood_rolling":
-        return str(target)
+        return "", "", str(target)
     if task.OUTPUT_TYPE == "multiple_choice":
         choices = task.doc_to_choice(doc)
         golds = target if isinstance(target, list) else [target]
         target = " ".join(str(choices[gold]) if isinstance(gold, int) else str(gold) for gold in golds)
     elif isinstance(target, list):
         target = " ".join(str(t) for t in target)
-    return f"{task.doc_to_text(doc)}{task.config.target_delimiter}{target}"
+    return str(task.doc_to_text(doc)), str(task.config.target_delimiter), str(target)
 
 
 # -- task files as lm-eval reads them --------------------------------------------------------------------------

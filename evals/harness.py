@@ -11,7 +11,7 @@ import inspect
 import io
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pydantic import Field
@@ -25,7 +25,7 @@ from pipelines.provenance.lineage import ancestors
 from pipelines.provenance.recipe import Recipe, canonical_json, digest
 from pipelines.provenance.tables import read_batches
 
-SAMPLES_VERSION = "1"
+SAMPLES_VERSION = "2"
 TINY = 1.2e-38  # smallest normal float32: a class that the model rules out
 REPORT = "items.arrow"  # of training_documents: how much of every benchmark item was found
 
@@ -75,7 +75,7 @@ def run_suite(
 def answers(model: Any, checkpoint: Artifact, suite: Artifact, recipe: EvalRecipe) -> list[TaskRecords]:
     """The records of every task of one suite, from one call of lm-eval."""
     items = items_of(suite)
-    coverage = contamination(checkpoint, suite)
+    coverage, dirty = contamination(checkpoint, suite), dirty_items(checkpoint, suite)
     with offline(), unpacked(suite) as folder:
         task_manager = manager(folder)
         tasks = task_manager.load(list(items))["tasks"]
@@ -95,7 +95,7 @@ def answers(model: Any, checkpoint: Artifact, suite: Artifact, recipe: EvalRecip
         samples = sorted(results["samples"][task], key=lambda s: s["doc_id"])
         check_measured(task, tasks[task].config.metric_list or [], samples)
         identity = {"checkpoint": checkpoint.content, "suite": suite.content, "task": task, "config": facts["config"]}
-        made = [_record(tasks[task], sample, rows[sample["doc_id"]], coverage) | identity for sample in samples]
+        made = [_record(tasks[task], sample, rows[sample["doc_id"]], coverage, dirty) | identity for sample in samples]
         found.append(records(task, facts, made))
     return found
 
@@ -159,7 +159,9 @@ def _code(value: Any) -> str:
     return inspect.getsource(value)
 
 
-def _record(task: Any, sample: dict[str, Any], item: dict[str, Any], coverage: Mapping[str, float]) -> dict[str, Any]:
+def _record(
+    task: Any, sample: dict[str, Any], item: dict[str, Any], coverage: Mapping[str, float], dirty: set[str]
+) -> dict[str, Any]:
     row: dict[str, Any] = {
         "item_id": item["item_id"],
         "cluster": item["cluster"],
@@ -167,6 +169,7 @@ def _record(task: Any, sample: dict[str, Any], item: dict[str, Any], coverage: M
         "prompt_hash": sample["prompt_hash"],
         "target_hash": sample["target_hash"],
         "coverage": coverage.get(item["item_id"]),
+        "dirty": item["item_id"] in dirty if item["item_id"] in coverage else None,
         "reference": str(sample["target"]),
     }
     answered = sample["filtered_resps"]
@@ -295,11 +298,22 @@ def contamination(checkpoint: Artifact, suite: Artifact) -> dict[str, float]:
     Items that it could not check, and suites that it did not know with these bytes, are absent.
     """
     found: dict[str, float] = {}
+    for row in _reported(checkpoint, suite):
+        found[row["item_id"]] = max(row["kept_coverage"], found.get(row["item_id"], 0.0))
+    return found
+
+
+def dirty_items(checkpoint: Artifact, suite: Artifact) -> set[str]:
+    """Items that decontamination found in the documents which this very checkpoint was trained on, and let stay."""
+    return {row["item_id"] for row in _reported(checkpoint, suite) if row.get("status") == "dirty"}
+
+
+def _reported(checkpoint: Artifact, suite: Artifact) -> Iterator[dict[str, Any]]:
+    """Rows of the reports on this suite, of the items that could be checked."""
     for artifact in ancestors(checkpoint):
         if artifact.key.asset != "training_documents" or REPORT not in artifact.names():
             continue
         scanned = {s.key.partition for s in artifact.inputs("benchmark_prompts") if s.content == suite.content}
-        for row in artifact.table(REPORT, ["suite", "item_id", "check", "kept_coverage"]).to_pylist():
+        for row in artifact.table(REPORT).to_pylist():
             if row["suite"] in scanned and row["check"] != "no":
-                found[row["item_id"]] = max(row["kept_coverage"], found.get(row["item_id"], 0.0))
-    return found
+                yield row

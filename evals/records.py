@@ -36,6 +36,7 @@ COLUMNS = pa.schema(
         ("answer", pa.large_string()),  # what was generated or predicted
         ("reference", pa.large_string()),
         ("coverage", pa.float64()),  # share of the item's n-grams found in training text; null: not known
+        ("dirty", pa.bool_()),  # training text shows the item, and decontamination let it stay; null: not known
     ]
 )
 
@@ -68,6 +69,12 @@ class TaskRecords:
 
     def floats(self, column: str) -> NDArray[np.float64]:
         return self.table[column].cast(pa.float64()).combine_chunks().to_numpy(zero_copy_only=False)
+
+    def flags(self, column: str) -> NDArray[np.bool_]:
+        """A column of truth values; unknown is false, also where the records do not have the column yet."""
+        if column not in self.table.column_names:
+            return np.zeros(len(self), bool)
+        return self.table[column].fill_null(False).combine_chunks().to_numpy(zero_copy_only=False)
 
     def lists(self, column: str) -> list[list[Any]]:
         return self.table[column].to_pylist()

@@ -13,14 +13,14 @@ from evals.records import TaskRecords, read_records
 from pipelines.provenance.artifact import Artifact, Draft
 from pipelines.provenance.recipe import Recipe
 
-SCORES_VERSION = "1"
+SCORES_VERSION = "2"
 TABLE, FILE = "scores.arrow", "scores.json"
 
 SCHEMA = pa.schema(
     [
         ("task", pa.string()),
         ("metric", pa.string()),
-        ("subset", pa.string()),  # all, or clean: items whose n-grams hardly occur in training text
+        ("subset", pa.string()),  # all, or clean: items that are not dirty and hardly occur in training text
         ("headline", pa.bool_()),
         ("value", pa.float64()),
         ("stderr", pa.float64()),  # clustered by file; null where a single cluster tells nothing about spread
@@ -64,7 +64,8 @@ def task_rows(task: TaskRecords, recipe: ScoreRecipe) -> list[dict[str, Any]]:
     """Rows of ``scores.arrow`` for one task: on all items, and on the clean ones where coverage was measured."""
     first = headline(task)
     rows = [_row(found, "all", found.metric == first, recipe) for found in scores(task, recipe.bootstrap_seed)]
-    clean = task.subset(pa.array(task.floats("coverage") < recipe.clean_coverage))  # NaN, not measured, is not clean
+    coverage = task.floats("coverage")  # NaN, not measured, is not clean
+    clean = task.subset(pa.array((coverage < recipe.clean_coverage) & ~task.flags("dirty")))
     if len(clean):
         rows += [_row(found, "clean", found.metric == first, recipe) for found in scores(clean, recipe.bootstrap_seed)]
     return rows

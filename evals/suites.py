@@ -24,7 +24,8 @@ from pipelines.provenance.artifact import Artifact, Draft
 from pipelines.provenance.recipe import Recipe, canonical_json
 from pipelines.provenance.tables import read_batches
 
-PROMPTS_VERSION = "1"
+PROMPTS_VERSION = "2"
+TASK_VERSION = "1"  # of the tasks that are cut here: scores of one version can be compared
 ITEMS, SUITE = "items.arrow", "suite.json"
 POOL = 4  # distractors are drawn from the continuations of this many times the items asked for
 
@@ -37,6 +38,7 @@ ITEM_SCHEMA = pa.schema(
         ("text", pa.large_string()),
         ("doc_id", pa.binary(16)),  # the held-out document; null for a person's own benchmark
         ("cluster", pa.string()),  # the file that it stands in: items of one file are alike
+        ("answer_start", pa.int64()),  # character at which the answer begins; null where the text is one piece
     ]
 )
 
@@ -122,11 +124,12 @@ def _check_files(recipe: SuiteRecipe, files: list[Path]) -> None:
 
 
 def _row(item_id: str, task: str, text: str, doc_id: bytes | None, cluster: str) -> dict[str, Any]:
-    return {"item_id": item_id, "task": task, "text": text, "doc_id": doc_id, "cluster": cluster}
+    return {"item_id": item_id, "task": task, "text": text, "doc_id": doc_id, "cluster": cluster, "answer_start": None}
 
 
 def _own_row(task: str, item: OwnItem) -> dict[str, Any]:
-    return _row(f"{task}-{item.position:06d}", task, item.text, None, item.cluster)
+    row = _row(f"{task}-{item.position:06d}", task, item.text, None, item.cluster)
+    return row | {"answer_start": item.answer_start}
 
 
 # -- tasks from held-out documents -----------------------------------------------------------------------------
@@ -233,12 +236,12 @@ def _write_task(name: str, items: list[Item], recipe: SuiteRecipe, draft: Draft)
         "target_delimiter": "",
         "num_fewshot": 0,
         "metric_list": metrics,
-        "metadata": {"version": PROMPTS_VERSION},
+        "metadata": {"version": TASK_VERSION},
     }
     draft.path(f"{name}.yaml").write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
     lines = [canonical_json({"item_id": item.item_id, "cluster": item.passage.cluster, **item.doc}) for item in items]
     draft.path(f"{name}.jsonl").write_bytes(b"".join(line + b"\n" for line in lines))
-    return {"n": len(items), "output": form["output_type"], "version": PROMPTS_VERSION}
+    return {"n": len(items), "output": form["output_type"], "version": TASK_VERSION}
 
 
 # -- reading a suite -------------------------------------------------------------------------------------------

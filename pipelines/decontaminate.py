@@ -5,14 +5,17 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 from pydantic import Field
 
-from pipelines import doc_ids
+from pipelines import contamination, cuts, doc_ids
+from pipelines.clean import SPANS, SPANS_SCHEMA
+from pipelines.contamination import FROM_FILES, FROM_HELDOUT, ITEMS, ITEMS_SCHEMA, OVERLAPS, OVERLAPS_SCHEMA
+from pipelines.cuts import CUTS, CUTS_SCHEMA, Cut
 from pipelines.documents import TEXTS
 from pipelines.parts import rows_of_parts, summed_counts
 from pipelines.provenance import fates
@@ -24,26 +27,7 @@ from pipelines.selection import by_doc_id, ids, write_rows
 if TYPE_CHECKING:
     from pipelines.overlap import Matches, OverlapIndex
 
-VERSION = "1"
-ITEMS, OVERLAPS = "items.arrow", "overlaps.arrow"
-OVERLAPS_SCHEMA = pa.schema([
-    ("doc_id", pa.binary(16)),
-    ("suite", pa.string()),
-    ("task", pa.string()),
-    ("item_id", pa.string()),
-    ("coverage", pa.float64()),  # share of the item's words that lie in an n-gram of the document
-    ("longest", pa.int64()),  # words of the longest run that the document shows
-])  # fmt: skip
-ITEMS_SCHEMA = pa.schema([
-    ("suite", pa.string()),
-    ("task", pa.string()),
-    ("item_id", pa.string()),
-    ("num_words", pa.int64()),
-    ("check", pa.string()),  # ngram, phrase or no: how the item can be looked for at all
-    ("coverage", pa.float64()),  # the highest among the documents that were not held out
-    ("kept_coverage", pa.float64()),  # the highest among the training documents
-    ("num_documents", pa.int64()),  # that were dropped or would have been, for this item
-])  # fmt: skip
+VERSION = "2"
 
 
 class DecontaminateRecipe(Recipe):
@@ -54,9 +38,21 @@ class DecontaminateRecipe(Recipe):
     phrase_floor: int = Field(default=5, ge=1, le=50, description="items of fewer words cannot be checked")
     coverage: float = Field(
         default=0.4, gt=0, le=1,
-        description="share of an item's words at which a document is dropped; 0.4, because half an item cut off in "
+        description="share of an item's words at which a document shows it; 0.4, because half an item cut off in "
         "the middle still gives its question away",
     )  # fmt: skip
+    action: Literal["ask", "drop", "cut", "flag"] = Field(
+        default="ask",
+        description="what becomes of a document that shows an item. drop: it goes. cut: what it shows is taken out. "
+        "flag: it stays, the item is dirty, and scores are told for clean items as well. ask: it goes, and items of a "
+        "benchmark brought from files hold training up until one of the others is written",
+    )
+    min_words_left: int = Field(
+        default=20, ge=0, le=1_000_000, description="a document with fewer words left after a cut is dropped"
+    )
+    unspaced: bool = Field(
+        default=True, description="Chinese, Japanese, Thai, Lao, Burmese and Khmer are compared character by character"
+    )
     report: float = Field(default=0.1, gt=0, le=1, description="overlaps below this are not listed")
 
 
@@ -64,7 +60,7 @@ class DecontaminateRecipe(Recipe):
 class _Items:
     """All items of all suites, in the order of the suites."""
 
-    table: pa.Table  # suite, task, item_id
+    table: pa.Table  # suite, task, item_id, origin
     index: OverlapIndex
 
 
@@ -92,8 +88,14 @@ def training_documents(
     fates.check_conservation(counts, unique.counts["docs"])
     report = _report(items(), parts, recipe)
     draft.write(ITEMS, report)
+    status = report["status"].to_pylist()
     return draft.seal(
-        counts={**counts, "items": report.num_rows, "items_not_checkable": report["check"].to_pylist().count("no")},
+        counts={
+            **counts,
+            "items": report.num_rows,
+            "items_not_checkable": status.count(contamination.NOT_CHECKABLE),
+            "items_dirty": status.count(contamination.DIRTY),
+        },
         rows=digest((rows_of_parts(parts) + rows_digest([report])).encode()), parts=parts,
     )  # fmt: skip
 
@@ -101,20 +103,41 @@ def training_documents(
 def _read_items(prompts: Sequence[Artifact], recipe: DecontaminateRecipe) -> _Items:
     from pipelines.overlap import OverlapIndex
 
-    schema = pa.schema([("suite", pa.string()), ("task", pa.string()), ("item_id", pa.string())])
-    named, texts = [schema.empty_table()], [pa.array([], pa.large_string())]
+    schema = pa.schema([(name, pa.string()) for name in ("suite", "task", "item_id", "origin")])
+    named, texts, asked = [schema.empty_table()], [pa.array([], pa.large_string())], [pa.array([], pa.large_string())]
     for suite in prompts:
         table = suite.table(ITEMS)
         names = pa.array([suite.key.partition] * table.num_rows, pa.string())
-        named.append(pa.table([names, table["task"], table["item_id"]], schema=schema))
+        named.append(pa.table([names, table["task"], table["item_id"], _origins(table)], schema=schema))
         texts += table["text"].cast(pa.large_string()).chunks
+        asked.append(_questions(table))
     table = pa.concat_tables(named).combine_chunks()
-    keys = list(zip(*(table[name].to_pylist() for name in schema.names), strict=True))
+    keys = list(zip(*(table[name].to_pylist() for name in schema.names[:3]), strict=True))
     if len(set(keys)) < len(keys):
         twice = next(key for position, key in enumerate(keys) if key in keys[:position])
         raise ValueError(f"benchmark item {'/'.join(twice)} occurs twice; item_ids must differ inside a task.")
-    index = OverlapIndex(pa.concat_arrays(texts), recipe.ngram, recipe.floor, recipe.phrase_floor)
-    return _Items(table, index)
+    whole, questions = pa.concat_arrays(texts), pa.concat_arrays(asked)
+    answers = _num_words(whole, recipe) - _num_words(questions, recipe)
+    sizes = recipe.ngram, recipe.floor, recipe.phrase_floor
+    return _Items(table, OverlapIndex(whole, *sizes, unspaced=recipe.unspaced, answers=answers))
+
+
+def _questions(items: pa.Table) -> pa.Array:
+    """Of each item what stands before its answer; all of it where nobody says where the answer begins."""
+    texts = items["text"].to_pylist()
+    starts = items["answer_start"].to_pylist() if "answer_start" in items.column_names else [None] * len(texts)
+    return pa.array([text[:start] for text, start in zip(texts, starts, strict=True)], pa.large_string())
+
+
+def _num_words(texts: pa.Array, recipe: DecontaminateRecipe) -> NDArray[np.int64]:
+    from pipelines.words import word_hashes
+
+    return np.diff(word_hashes(texts, unspaced=recipe.unspaced)[1])
+
+
+def _origins(items: pa.Table) -> list[str]:
+    documents = items["doc_id"].to_pylist() if "doc_id" in items.column_names else [None] * items.num_rows
+    return [FROM_FILES if doc_id is None else FROM_HELDOUT for doc_id in documents]
 
 
 def _training(
@@ -122,52 +145,58 @@ def _training(
 ) -> Artifact:
     here = ids(unique)
     held = doc_ids.positions(ids(heldout), here) >= 0
-    overlaps, worst, worst_item = _overlaps(unique, held, items(), recipe)
-    dropped = worst >= recipe.coverage
-    kept = ~held & ~dropped
+    seen = _seen(unique, held, items(), recipe)
+    shows = seen.worst >= recipe.coverage
+    cut = _cuts(unique, np.flatnonzero(shows), items(), recipe, draft) if recipe.action == "cut" else {}
+    short = np.array([row in cut and cut[row].words_left < recipe.min_words_left for row in range(len(here))], bool)
+    dropped = short if recipe.action == "cut" else shows & (recipe.action != "flag")
     order = doc_ids.order(here)
-    seen = fates.from_columns(
+    value = np.array([cut[row].words_left if row in cut else seen.worst[row] for row in range(len(here))], np.float64)
+    settled = fates.from_columns(
         doc_ids.as_arrow(here[order]),
         pa.array(np.select([held, dropped], [fates.HELD_OUT, fates.DROPPED], fates.KEPT)[order].astype(object)),
-        reason=_reasons(items().table, worst_item[order], dropped[order]),
-        value=pa.array(worst[order], pa.float64(), mask=~dropped[order]),
+        reason=_reasons(items().table, seen.item[order], dropped[order], "cut_short" if cut else "overlap"),
+        value=pa.array(value[order], pa.float64(), mask=~dropped[order]),
     )
-    draft.write(fates.FILE, seen)
-    draft.write(OVERLAPS, overlaps)
-    num_bytes, rows = write_rows(unique, by_doc_id(unique, kept), draft)
-    counts = fates.counted(seen)
+    draft.write(fates.FILE, settled)
+    draft.write(OVERLAPS, _listing(here, seen.matches, _left(seen.matches, dropped, cut, items()), items()))
+    stays = {doc_ids.as_bytes(here, row): one for row, one in cut.items() if not short[row]}
+    num_bytes, rows = write_rows(
+        unique, by_doc_id(unique, ~held & ~dropped), draft, functools.partial(cuts.with_cuts, cuts=stays)
+    )
+    counts = fates.counted(settled)
     fates.check_conservation(counts, unique.counts["docs"])
     if counts["held_out"] != heldout.counts["docs"]:
         raise ValueError(f"{heldout.key} does not belong to {unique.key}; rebuild heldout_documents.")
-    return draft.seal(counts={"docs": counts["kept"], "bytes": num_bytes, **counts}, rows=rows)
+    return draft.seal(
+        counts={"docs": counts["kept"], "bytes": num_bytes, **counts, "documents_cut": len(stays)}, rows=rows
+    )
 
 
-def _overlaps(
-    unique: Artifact, held: NDArray[np.bool_], items: _Items, recipe: DecontaminateRecipe
-) -> tuple[pa.Table, NDArray[np.float64], NDArray[np.int64]]:
-    """The overlaps worth listing, sorted by doc_id; and by document its highest coverage and the item that has it."""
-    from pipelines.overlap import matches_of
+class _Seen(NamedTuple):
+    """What the documents of a part show."""
+
+    matches: Matches  # that are worth listing, in the order of the texts
+    worst: NDArray[np.float64]  # [documents], highest coverage
+    item: NDArray[np.int64]  # [documents], the first item that has it
+
+
+def _seen(unique: Artifact, held: NDArray[np.bool_], items: _Items, recipe: DecontaminateRecipe) -> _Seen:
+    from pipelines.overlap import Matches, matches_of
 
     found = [_listed(m, held, recipe) for m in matches_of(items.index, unique.table(TEXTS, ["text"])["text"])]
-    doc = np.concatenate([np.zeros(0, np.int64), *(m.documents for m in found)])
-    item = np.concatenate([np.zeros(0, np.int64), *(m.items for m in found)])
-    share = np.concatenate([np.zeros(0), *(m.coverage for m in found)])
-    run = np.concatenate([np.zeros(0, np.int64), *(m.longest for m in found)])
-    here = ids(unique)
-    worst, worst_item = np.zeros(len(here)), np.zeros(len(here), np.int64)
-    first = np.lexsort((item, -share, doc))  # of each document the highest coverage, then the first item
-    first = first[np.unique(doc[first], return_index=True)[1]]
-    worst[doc[first]], worst_item[doc[first]] = share[first], item[first]
-    rank = np.empty(len(here), np.int64)
-    rank[doc_ids.order(here)] = np.arange(len(here))
-    listing = np.lexsort((item, rank[doc]))
-    columns = [
-        doc_ids.as_arrow(here[doc[listing]]),
-        *items.table.take(pa.array(item[listing])).columns,
-        share[listing],
-        run[listing],
-    ]
-    return pa.table(columns, schema=OVERLAPS_SCHEMA), worst, worst_item
+    none = np.zeros(0, np.int64)
+    every = Matches(
+        np.concatenate([none, *(m.documents for m in found)]),
+        np.concatenate([none, *(m.items for m in found)]),
+        np.concatenate([np.zeros(0), *(m.coverage for m in found)]),
+        np.concatenate([none, *(m.longest for m in found)]),
+    )
+    worst, worst_item = np.zeros(len(held)), np.zeros(len(held), np.int64)
+    first = np.lexsort((every.items, -every.coverage, every.documents))
+    first = first[np.unique(every.documents[first], return_index=True)[1]]
+    worst[every.documents[first]], worst_item[every.documents[first]] = every.coverage[first], every.items[first]
+    return _Seen(every, worst, worst_item)
 
 
 def _listed(match: Matches, held: NDArray[np.bool_], recipe: DecontaminateRecipe) -> Matches:
@@ -177,27 +206,61 @@ def _listed(match: Matches, held: NDArray[np.bool_], recipe: DecontaminateRecipe
     return Matches(match.documents[wanted], match.items[wanted], match.coverage[wanted], match.longest[wanted])
 
 
-def _reasons(items: pa.Table, item: NDArray[np.int64], dropped: NDArray[np.bool_]) -> pa.Array:
+def _cuts(
+    unique: Artifact, rows: NDArray[np.int64], items: _Items, recipe: DecontaminateRecipe, draft: Draft
+) -> dict[int, Cut]:
+    """What is left of the texts of some rows; spans and digests are written, in the order of the doc_ids."""
+    here, texts = ids(unique), unique.table(TEXTS, ["text"])["text"]
+    suites, tasks = items.table["suite"].to_pylist(), items.table["task"].to_pylist()
+    found: dict[int, Cut] = {}
+    about, spans = [], []
+    order = doc_ids.order(here)
+    for row in order[np.isin(order, rows)].tolist():
+        text = texts[row].as_py()
+        one = found[row] = cuts.cut(text, items.index, recipe.coverage)
+        name = doc_ids.as_bytes(here, row)
+        about.append(one.row(name, text))
+        spans += [(name, f"overlap:{suites[s.item]}/{tasks[s.item]}", s.start, s.length) for s in one.spans]
+    draft.write(CUTS, pa.Table.from_pylist(about, schema=CUTS_SCHEMA))
+    columns = zip(*spans, strict=True) if spans else [[]] * len(SPANS_SCHEMA)
+    draft.write(SPANS, pa.table([list(column) for column in columns], schema=SPANS_SCHEMA))
+    return found
+
+
+def _left(matches: Matches, dropped: NDArray[np.bool_], cut: dict[int, Cut], items: _Items) -> NDArray[np.float64]:
+    """Coverage of each match in the training document."""
+    left = np.where(dropped[matches.documents], 0.0, matches.coverage)
+    for row, one in cut.items():
+        again = items.index.matches(pa.array([one.text], pa.large_string()))
+        share = dict(zip(again.items.tolist(), again.coverage.tolist(), strict=True))
+        mine = np.flatnonzero(matches.documents == row)
+        if not dropped[row]:
+            left[mine] = [share.get(item, 0.0) for item in matches.items[mine].tolist()]
+    return left
+
+
+def _listing(here: doc_ids.Ids, matches: Matches, left: NDArray[np.float64], items: _Items) -> pa.Table:
+    """Sorted by doc_id, then as the items stand."""
+    rank = np.empty(len(here), np.int64)
+    rank[doc_ids.order(here)] = np.arange(len(here))
+    order = np.lexsort((matches.items, rank[matches.documents]))
+    named = items.table.select(["suite", "task", "item_id"]).take(pa.array(matches.items[order]))
+    measured = [matches.coverage[order], matches.longest[order], left[order]]
+    columns = [doc_ids.as_arrow(here[matches.documents[order]]), *named.columns, *measured]
+    return pa.table(columns, schema=OVERLAPS_SCHEMA)
+
+
+def _reasons(items: pa.Table, item: NDArray[np.int64], dropped: NDArray[np.bool_], why: str) -> pa.Array:
     suites, tasks = items["suite"].to_pylist(), items["task"].to_pylist()
     return pa.array(
-        [f"overlap:{suites[i]}/{tasks[i]}" if gone else "" for i, gone in zip(item, dropped, strict=True)], pa.string()
+        [f"{why}:{suites[i]}/{tasks[i]}" if gone else "" for i, gone in zip(item, dropped, strict=True)], pa.string()
     )
 
 
 def _report(items: _Items, parts: Sequence[Artifact], recipe: DecontaminateRecipe) -> pa.Table:
     """One row for each item of each suite."""
-    keys = zip(*(items.table[name].to_pylist() for name in items.table.column_names), strict=True)
-    row_of = {key: row for row, key in enumerate(keys)}
-    highest, kept, num_documents = np.zeros(len(row_of)), np.zeros(len(row_of)), np.zeros(len(row_of), np.int64)
-    for part in parts:
-        overlaps = part.table(OVERLAPS)
-        named = zip(*(overlaps[name].to_pylist() for name in ("suite", "task", "item_id")), strict=True)
-        rows = np.array([row_of[key] for key in named], np.int64)
-        coverage = np.asarray(overlaps["coverage"])
-        stays = doc_ids.positions(ids(part), doc_ids.as_numpy(overlaps["doc_id"])) >= 0
-        np.maximum.at(highest, rows, coverage)
-        np.maximum.at(kept, rows[stays], coverage[stays])
-        np.add.at(num_documents, rows, coverage >= recipe.coverage)
+    found = contamination.found_in(parts, items.table, recipe.coverage)
     checks = [str(check) for check in items.index.checks]
-    columns = [*items.table.columns, items.index.num_words, checks, highest, kept, num_documents]
-    return pa.table(columns, schema=ITEMS_SCHEMA)
+    origins = items.table["origin"].to_pylist()
+    status = contamination.statuses(checks, origins, found, recipe.coverage, recipe.action == "ask")
+    return pa.table([*items.table.columns, items.index.num_words, checks, *found, status], schema=ITEMS_SCHEMA)

@@ -5,8 +5,11 @@ Brown et al. 2020, appendix C), a shorter one by one n-gram of all its words, do
 the whole item must occur word by word, which counts as evidence from 5 words on. Shorter items are not checkable, and
 are reported as such: 31 % of the ARC questions have fewer than 13 words, and a plain 13-gram rule never sees them.
 
-Case, punctuation and line breaks do not matter, since n-grams are of words. Languages written without spaces have few
-words under this rule: their items are mostly short and often not checkable.
+A question below the n-gram's length may stand apart from its answer ("Answer:", or the choices, between them): it is
+found where the whole question stands word by word and its answer within the next words.
+
+Case, punctuation and line breaks do not matter, since n-grams are of words. In scripts that are written without spaces
+each character can count as a word; as evidence it counts half of one.
 
 Matches are of 64-bit hashes and are not compared again: a document with w words and an index of g n-grams meet by
 chance with probability w·g / 2⁶⁴, that is 5·10⁻⁵ for a thousand million words against a million n-grams; one such
@@ -25,11 +28,10 @@ from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
-from numba import njit
 from numpy.typing import NDArray
 
 from pipelines import words
-from pipelines.words import LENGTH_SALT, WORD_BASE, gram_hash, mixed
+from pipelines.overlap_kernel import hash_table, scanned, whole_items
 
 U64, I64 = NDArray[np.uint64], NDArray[np.int64]
 
@@ -66,7 +68,7 @@ class _Table(NamedTuple):
     def of(cls, grams: U64) -> _Table:
         size = 1 << max(4, int(2 * len(grams)).bit_length())
         bits = 1 << max(10, int(_FILTER_BITS * len(grams)).bit_length())
-        return cls(*_hash_table(grams, size, bits))
+        return cls(*hash_table(grams, size, bits))
 
 
 class OverlapIndex:
@@ -77,17 +79,31 @@ class OverlapIndex:
         ngram: words of an n-gram.
         floor: fewest words for which a shorter n-gram is used.
         phrase_floor: fewest words of a whole item that counts as a match.
+        unspaced: each character of a script that is written without spaces is a word, and half of one for that floor.
+        answers: by item the words at its end that are the answer, 0 where it has none; items are one piece if left out.
     """
 
     def __init__(
-        self, texts: pa.Array, ngram: int = NGRAM, floor: int = FLOOR, phrase_floor: int = PHRASE_FLOOR
+        self,
+        texts: pa.Array,
+        ngram: int = NGRAM,
+        floor: int = FLOOR,
+        phrase_floor: int = PHRASE_FLOOR,
+        *,
+        unspaced: bool = False,
+        answers: I64 | None = None,
     ) -> None:
         if not 1 <= phrase_floor <= floor <= ngram:
             raise ValueError(f"expected 1 <= phrase_floor <= floor <= ngram, got {phrase_floor}, {floor}, {ngram}.")
         self.ngram, self.floor, self.phrase_floor = ngram, floor, phrase_floor
-        self._hashes, self._offsets = words.word_hashes(texts)
+        self.unspaced = unspaced
+        self._hashes, self._offsets = words.word_hashes(texts, unspaced=unspaced)
         self.num_words: I64 = np.diff(self._offsets)
-        self.lengths: I64 = np.where(self.num_words >= phrase_floor, np.minimum(self.num_words, ngram), 0)
+        evidence = self.num_words - words.num_unspaced(texts) / 2 if unspaced else self.num_words
+        self.lengths: I64 = np.where(evidence >= phrase_floor, np.minimum(self.num_words, ngram), 0)
+        asked = self.num_words - (0 if answers is None else answers)
+        apart = (self.lengths > 0) & (asked < self.num_words) & (asked >= phrase_floor) & (asked < ngram)
+        self._asked: I64 = np.where(apart, asked, 0)  # words of a question that may stand apart from its answer
         grams, self._items, self._places = _item_grams(self._hashes, self._offsets, self.lengths)
         self.grams, self._gram_of = np.unique(grams, return_inverse=True)
 
@@ -115,14 +131,21 @@ class OverlapIndex:
     def _short(self) -> tuple[_Table, I64, I64]:
         """Shorter items are one gram each: by the hash of their first words, the items that begin so.
 
-        One pass over a document then finds the short items of every length.
+        One pass over a document then finds the short items of every length, and the short questions of longer ones.
         """
-        short = np.flatnonzero((self.lengths > 0) & (self.lengths < self.ngram))
+        short = np.flatnonzero(((self.lengths > 0) & (self.lengths < self.ngram)) | (self._asked > 0))
         prefixes = np.array([self._prefix(int(item)) for item in short], np.uint64)
         known, prefix_of = np.unique(prefixes, return_inverse=True)
         order = np.argsort(prefix_of, kind="stable")
         offsets = np.concatenate([[0], np.cumsum(np.bincount(prefix_of, minlength=len(known)))]).astype(np.int64)
         return _Table.of(known), offsets, short[order]
+
+    @cached_property
+    def _grams_of(self) -> tuple[I64, I64]:
+        """By item: offsets into its grams."""
+        order = np.argsort(self._items, kind="stable")
+        offsets = np.concatenate([[0], np.cumsum(np.bincount(self._items, minlength=len(self)))])
+        return offsets.astype(np.int64), self._gram_of[order]
 
     @cached_property
     def _whole(self) -> U64:
@@ -131,24 +154,57 @@ class OverlapIndex:
         whole[self._items[self._places == 0]] = self.grams[self._gram_of[self._places == 0]]
         return whole
 
+    @cached_property
+    def _apart(self) -> tuple[I64, U64, I64, U64]:
+        """By item: words and hash of its question, words and hash of its answer; 0 where it is looked for in one piece."""
+        asked, answered = self._asked, np.where(self._asked > 0, self.num_words - self._asked, 0)
+        hashes = np.zeros((2, len(self)), np.uint64)
+        for item in np.flatnonzero(asked):
+            begin, size = self._offsets[item], asked[item]
+            hashes[0, item] = words.gram_hash(self._hashes, begin, size)
+            hashes[1, item] = words.gram_hash(self._hashes, begin + size, answered[item])
+        return asked, hashes[0], answered, hashes[1]
+
     def _prefix(self, item: int) -> np.uint64:
         return words.gram_hash(self._hashes, self._offsets[item], self.phrase_floor)
 
     def hits(self, texts: pa.Array) -> tuple[I64, I64]:
         """(document, gram) for every n-gram of a document that occurs in an item; repeated ones repeat."""
-        hashes, offsets = words.word_hashes(texts)
-        at, grams = _scanned(hashes, offsets, self.ngram, *self._long)
+        hashes, offsets = words.word_hashes(texts, unspaced=self.unspaced)
+        found, grams = self._found(hashes, offsets)
+        return np.searchsorted(offsets, found, side="right") - 1, grams
+
+    def _found(self, hashes: U64, offsets: I64) -> tuple[I64, I64]:
+        """(word at which it begins, gram)"""
+        at, grams = scanned(hashes, offsets, self.ngram, *self._long)
         table, candidates, items = self._short
-        begins, prefixes = _scanned(hashes, offsets, self.phrase_floor, *table)
+        begins, prefixes = scanned(hashes, offsets, self.phrase_floor, *table)
         ends = offsets[np.searchsorted(offsets, begins, side="right")]  # of the documents in which they lie
-        also, short = _whole_items(hashes, begins, prefixes, ends, candidates, items, self.lengths, self._whole)
-        found = np.concatenate([at, also])
-        every = np.concatenate([grams, np.searchsorted(self.grams, self._whole[short])])
-        return np.searchsorted(offsets, found, side="right") - 1, every
+        whole = np.where(self.num_words < self.ngram, self.lengths, 0), self._whole
+        also, short = whole_items(hashes, begins, prefixes, ends, candidates, items, whole, self._apart)
+        return np.concatenate([at, also]), np.concatenate([grams, np.searchsorted(self.grams, self._whole[short])])
 
     def matches(self, texts: pa.Array) -> Matches:
         """The items that each of these documents overlaps with."""
-        documents, grams = self.hits(texts)
+        return self._matched(*self.hits(texts))
+
+    def shown(self, hashes: U64, coverage: float) -> I64:
+        """By word of one document: the item that it shows there, of those of which it shows this share; else -1.
+
+        Where several do, the one with the highest coverage, then the first.
+        """
+        at, grams = self._found(hashes, np.array([0, len(hashes)]))
+        found = self._matched(np.zeros(len(grams), np.int64), grams)
+        item_of = np.full(len(hashes), -1, np.int64)
+        offsets, grams_of = self._grams_of
+        best = np.lexsort((found.items, -found.coverage))
+        for item in found.items[best[found.coverage[best] >= coverage]][::-1].tolist():
+            mine = at[np.isin(grams, grams_of[offsets[item] : offsets[item + 1]])]
+            reached = (mine[:, None] + np.arange(int(self.lengths[item]))).ravel()
+            item_of[reached[reached < len(hashes)]] = item  # an answer apart may stand nearer than the item is long
+        return item_of
+
+    def _matched(self, documents: I64, grams: I64) -> Matches:
         pairs = np.unique(documents * max(1, len(self.grams)) + grams)
         documents, grams = np.divmod(pairs, max(1, len(self.grams)))
         offsets, items, places = self._postings
@@ -208,71 +264,3 @@ def _item_grams(hashes: U64, offsets: I64, lengths: I64) -> tuple[U64, I64, I64]
         items.append(item[mine])
         places.append((np.arange(len(found)) - starts[item])[mine])
     return np.concatenate(grams), np.concatenate(items), np.concatenate(places)
-
-
-@njit(cache=True, nogil=True)
-def _hash_table(grams, size, bits):  # noqa: ANN001, ANN202
-    keys, values = np.zeros(size, np.uint64), np.full(size, -1, np.int64)
-    bitmap = np.zeros(bits // 64, np.uint64)
-    for gram in range(grams.size):
-        key = grams[gram]
-        bit = np.int64(key >> np.uint64(20)) & (bits - 1)
-        bitmap[bit >> 6] |= np.uint64(1) << np.uint64(bit & 63)
-        slot = np.int64(key & np.uint64(size - 1))
-        while values[slot] >= 0:
-            slot = (slot + 1) & (size - 1)
-        keys[slot], values[slot] = key, gram
-    return keys, values, bitmap
-
-
-@njit(cache=True, nogil=True)
-def _scanned(hashes, offsets, n, keys, values, bitmap):  # noqa: ANN001, ANN202
-    """(word at which it begins, value) of every n-gram inside a document that the table holds."""
-    size, bits = keys.size, bitmap.size * 64
-    at, found = np.empty(256, np.int64), np.empty(256, np.int64)
-    count = 0
-    power, salt = np.uint64(1), np.uint64(n) * LENGTH_SALT
-    for _ in range(n):
-        power = power * WORD_BASE
-    for doc in range(offsets.size - 1):
-        state = np.uint64(0)
-        for word in range(offsets[doc], offsets[doc + 1]):
-            state = state * WORD_BASE + hashes[word]
-            begin = word - n + 1
-            if begin < offsets[doc]:
-                continue
-            if begin > offsets[doc]:
-                state -= hashes[begin - 1] * power
-            key = mixed(state ^ salt)
-            bit = np.int64(key >> np.uint64(20)) & (bits - 1)
-            if (bitmap[bit >> 6] >> np.uint64(bit & 63)) & np.uint64(1) == 0:
-                continue
-            slot = np.int64(key & np.uint64(size - 1))
-            while values[slot] >= 0 and keys[slot] != key:
-                slot = (slot + 1) & (size - 1)
-            if values[slot] >= 0:
-                if count == at.size:
-                    at = np.concatenate((at, np.empty(count, np.int64)))
-                    found = np.concatenate((found, np.empty(count, np.int64)))
-                at[count], found[count] = begin, values[slot]
-                count += 1
-    return at[:count].copy(), found[:count].copy()
-
-
-@njit(cache=True, nogil=True)
-def _whole_items(hashes, begins, prefixes, ends, candidates, items, lengths, gram_hashes):  # noqa: ANN001, ANN202
-    """(word at which it begins, item) of every short item that stands whole where its first words were found."""
-    at, found = np.empty(256, np.int64), np.empty(256, np.int64)
-    count = 0
-    for index in range(begins.size):
-        for candidate in range(candidates[prefixes[index]], candidates[prefixes[index] + 1]):
-            item = items[candidate]
-            begin, n = begins[index], lengths[item]
-            if begin + n > ends[index] or gram_hash(hashes, begin, n) != gram_hashes[item]:
-                continue
-            if count == at.size:
-                at = np.concatenate((at, np.empty(count, np.int64)))
-                found = np.concatenate((found, np.empty(count, np.int64)))
-            at[count], found[count] = begin, item
-            count += 1
-    return at[:count].copy(), found[:count].copy()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
 
@@ -30,19 +30,34 @@ def by_doc_id(part: Artifact, keep: NDArray[np.bool_]) -> I64:
     return order[keep[order]]
 
 
-def write_rows(part: Artifact, rows: I64, draft: Draft) -> tuple[int, str]:
+def write_rows(
+    part: Artifact,
+    rows: I64,
+    draft: Draft,
+    edited: Callable[[pa.Table, pa.Table], tuple[pa.Table, pa.Table]] | None = None,
+) -> tuple[int, str]:
     """Write these rows of a part, in this order, as ``documents.arrow`` and ``texts.arrow``.
+
+    Args:
+        part: whose rows they are.
+        rows: numbers of rows.
+        draft: where to write.
+        edited: documents and texts as they shall be written, row by row; as they are if left out.
 
     Returns:
         Bytes of text, and the logical digest of the documents, which holds the SHA-256 of every text.
     """
     sizes = np.asarray(part.table(DOCUMENTS, ["num_bytes"])["num_bytes"])[rows]
     documents, texts = _Batches(part.local(DOCUMENTS)), _Batches(part.local(TEXTS))
+    num_bytes = 0
     with TableWriter(draft.directory, {DOCUMENTS: documents.schema, TEXTS: texts.schema}) as tables:
         for start, stop in pairwise(_cuts(sizes)):
-            tables.write(DOCUMENTS, documents.take(rows[start:stop]))
-            tables.write(TEXTS, texts.take(rows[start:stop]))
-    return int(sizes.sum()), rows_digest(read_batches(draft.path(DOCUMENTS)))
+            both = documents.take(rows[start:stop]), texts.take(rows[start:stop])
+            both = edited(*both) if edited else both
+            num_bytes += int(np.asarray(both[0]["num_bytes"]).sum())
+            tables.write(DOCUMENTS, both[0])
+            tables.write(TEXTS, both[1])
+    return num_bytes, rows_digest(read_batches(draft.path(DOCUMENTS)))
 
 
 def _cuts(sizes: I64) -> list[int]:

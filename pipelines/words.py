@@ -15,6 +15,7 @@ This module compiles kernels: import it inside functions, never where the graph 
 from __future__ import annotations
 
 import functools
+import re
 import unicodedata
 from collections.abc import Iterator
 from typing import Any
@@ -42,6 +43,14 @@ _MIX1, _MIX2 = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 _S27, _S30, _S31, _S32 = np.uint64(27), np.uint64(30), np.uint64(31), np.uint64(32)
 
 
+# scripts that are written without spaces: Thai, Lao, Burmese, Khmer, kana (also half width) and Han
+UNSPACED = (
+    (0x0E00, 0x0EFF), (0x1000, 0x109F), (0x1780, 0x17FF), (0x3005, 0x3007), (0x3041, 0x309F), (0x30A1, 0x30FF),
+    (0x31F0, 0x31FF), (0x3400, 0x4DBF), (0x4E00, 0x9FFF), (0xF900, 0xFAFF), (0xFF66, 0xFF9F), (0x20000, 0x323AF),
+)  # fmt: skip
+ALONE = np.uint32(1 << 31)  # flag in a table of characters: it is a word by itself
+
+
 @functools.cache
 def character_table() -> NDArray[np.uint32]:
     """By code point: the lower-case code point of a word character, 0 for every other character."""
@@ -51,6 +60,17 @@ def character_table() -> NDArray[np.uint32]:
         if character == "_" or character.isalnum():
             lower = character.lower()
             table[code] = ord(lower[0])  # one character everywhere but in İ, whose first one is the simple mapping
+    table.flags.writeable = False
+    return table
+
+
+@functools.cache
+def unspaced_table() -> NDArray[np.uint32]:
+    """As :func:`character_table`; a character of a script that is written without spaces is a word by itself."""
+    table = character_table().copy()
+    for first, last in UNSPACED:
+        span = table[first : last + 1]
+        span[span != 0] |= ALONE
     table.flags.writeable = False
     return table
 
@@ -84,10 +104,33 @@ def pieces(texts: pa.ChunkedArray | pa.Array, max_bytes: int = PIECE_BYTES) -> I
             start = stop
 
 
-def word_hashes(texts: pa.Array) -> tuple[U64, I64]:
-    """One 64-bit hash for each word, and for each document where its words begin: int64 [documents + 1]."""
+def word_hashes(texts: pa.Array, *, unspaced: bool = False) -> tuple[U64, I64]:
+    """One 64-bit hash for each word, and for each document where its words begin: int64 [documents + 1].
+
+    With ``unspaced`` each character of a script that is written without spaces is a word (:data:`UNSPACED`).
+    """
     data, offsets = text_buffers(texts)
+    if unspaced:
+        return _unspaced_word_hashes(data, offsets, unspaced_table())
     return _word_hashes(data, offsets, character_table())
+
+
+def word_places(text: str, *, unspaced: bool = False) -> list[tuple[int, int]]:
+    """(start, end) in characters of the words that :func:`word_hashes` sees, for the few texts that need them."""
+    return [match.span() for match in _pattern(unspaced).finditer(text)]
+
+
+def num_unspaced(texts: pa.Array) -> I64:
+    """By text: its characters that are words by themselves; for few and short texts."""
+    alone = unspaced_table() & ALONE
+    counts = [np.count_nonzero([alone[ord(c)] for c in text.as_py() if ord(c) < TABLE_SIZE]) for text in texts]
+    return np.array(counts, np.int64)
+
+
+@functools.cache
+def _pattern(unspaced: bool) -> re.Pattern[str]:
+    alone = "".join(f"{chr(first)}-{chr(last)}" for first, last in UNSPACED)
+    return re.compile(rf"(?=\w)[{alone}]|(?:(?![{alone}])\w)+" if unspaced else r"\w+")
 
 
 def character_hashes(texts: pa.Array) -> tuple[U64, I64]:
@@ -171,6 +214,50 @@ def _word_hashes(data, offsets, table):  # noqa: ANN001, ANN202
     for word in range(count):
         hashes[word] = mixed(states[word])
     return hashes, starts
+
+
+@njit(cache=True, nogil=True)
+def _unspaced_word_hashes(data, offsets, table):  # noqa: ANN001, ANN202, C901 (a call a character would cost more)
+    num_docs = offsets.size - 1
+    hashes = np.empty((offsets[num_docs] - offsets[0]) // 2 + num_docs + 1, np.uint64)
+    starts = np.empty(num_docs + 1, np.int64)
+    count = 0
+    for doc in range(num_docs):
+        starts[doc] = count
+        at, end = offsets[doc], offsets[doc + 1]
+        state, inside = _SEED, False
+        while at < end:
+            code = np.int64(data[at])
+            at += 1
+            if code >= 0x80:
+                size = 1 if code < 0xE0 else 2 if code < 0xF0 else 3
+                code &= 0x3F >> size
+                for _ in range(size):
+                    if at < end:  # a text cut inside a character must not read its neighbour
+                        code = (code << 6) | (np.int64(data[at]) & 0x3F)
+                        at += 1
+            lower = table[code] if code < table.size else np.uint32(0)
+            if lower & ALONE:
+                if inside:
+                    hashes[count] = mixed(state)
+                    count += 1
+                state = (_SEED ^ np.uint64(lower ^ ALONE)) * _CHARACTER
+                hashes[count] = mixed(state ^ (state >> _S32))
+                count += 1
+                state, inside = _SEED, False
+            elif lower != 0:
+                state = (state ^ np.uint64(lower)) * _CHARACTER
+                state ^= state >> _S32
+                inside = True
+            elif inside:
+                hashes[count] = mixed(state)
+                count += 1
+                state, inside = _SEED, False
+        if inside:
+            hashes[count] = mixed(state)
+            count += 1
+    starts[num_docs] = count
+    return hashes[:count].copy(), starts
 
 
 @njit(cache=True, nogil=True)

@@ -44,6 +44,7 @@ def test_every_check_blocks_but_the_gate_and_a_measure():
     assert blocking == {
         "conserved": True,
         "exact_duplicates": True,
+        "no_undecided_leak": True,
         "round_trip": True,
         "totals": True,
         "finite_loss": True,

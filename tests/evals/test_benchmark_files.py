@@ -12,6 +12,7 @@ from evals.benchmarks import (
     BenchmarkError,
     data_files,
     files_digest,
+    guarded,
     item_text,
     manager,
     offline,
@@ -77,6 +78,20 @@ class Task:
 )
 def test_the_text_of_an_item_is_what_a_model_would_read(task, wanted):
     assert item_text(task, {}) == wanted
+
+
+@pytest.mark.parametrize(
+    ("task", "wanted"),
+    [
+        (Task("multiple_choice", "Question: Why?\nAnswer:", 1, ["a", "b"]), ("Why? b", 5)),
+        (Task("generate_until", "Q: Is an answer: enough?\nA:", "yes"), ("Is an answer: enough? yes", 22)),
+        (Task("loglikelihood", "Banana: a", " fruit", delimiter=""), ("Banana: a fruit", 9)),
+        (Task("multiple_choice", "Q:", 1, ["a", "b"]), ("b", None)),  # a label is no question
+        (Task("loglikelihood_rolling", "ignored", "the whole text"), ("the whole text", None)),
+    ],
+)
+def test_labels_are_not_part_of_what_must_not_be_seen(task, wanted):
+    assert guarded(task, {}) == wanted
 
 
 def test_two_folders_are_one_benchmark(tmp_path):

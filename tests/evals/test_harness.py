@@ -111,6 +111,26 @@ def test_coverage_comes_from_the_documents_this_checkpoint_was_trained_on(world,
     assert {(r["subset"], r["n"]) for r in rows} == {("all", 16), ("clean", 1)}
 
 
+def test_an_item_that_was_flagged_is_not_among_the_clean_ones(world, make_checkpoint):
+    """Also one of which less is shown than scores would forgive."""
+    ids = [i for i in world.suite.table("items.arrow")["item_id"].to_pylist() if i.startswith("bpb-")][:3]
+    draft = world.store.draft(Key("training_documents", "small"), "2", {}, [world.suite])
+    rows = [
+        ("small", ids[0], "ngram", 0.45, "dirty"),
+        ("small", ids[1], "ngram", 0.3, "clean"),
+        ("small", ids[2], "ngram", 0.0, "clean"),
+    ]
+    names = ["suite", "item_id", "check", "kept_coverage", "status"]
+    draft.write("items.arrow", pa.Table.from_pylist([dict(zip(names, row, strict=True)) for row in rows]))
+    model = make_checkpoint(world.store, "flagged", inputs=[draft.seal()])
+    records = {t.task: t for t in read_records(asked(world.store, model, [world.suite]))}["bpb"]
+    dirty = dict(zip(records.strings("item_id"), records.strings("dirty"), strict=True))
+    assert [dirty[i] for i in ids] == [True, False, False]
+    clean = [r for r in task_rows(records, ScoreRecipe()) if r["subset"] == "clean"]
+    assert {r["n"] for r in clean} == {2}
+    assert all(r["stderr"] is not None for r in clean)
+
+
 def test_a_tasks_configuration_is_known_by_its_settings_not_its_place():
     one = {
         "task": "t",

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.overlap import Check, OverlapIndex, matches_of
+from pipelines.overlap_kernel import REACH
 
 
 def index(*texts, **settings):
@@ -61,6 +62,46 @@ def test_a_short_item_does_not_reach_into_the_next_document():
 def test_items_that_begin_alike_are_told_apart():
     overlap = index(numbered(0, 6), numbered(0, 9), numbered(0, 5) + " x y z", numbered(0, 6))
     assert found(overlap, numbered(0, 9)) == {(0, 0): (1.0, 6), (0, 1): (1.0, 9), (0, 3): (1.0, 6)}
+
+
+SHORT = "How many points did the Panthers defense surrender?"
+
+
+@pytest.mark.parametrize(("document", "shown"), [
+    (f"Question: {SHORT}\nAnswer: 308 points", True),
+    (f"{SHORT} 308", True),
+    (f"{SHORT} {numbered(0, REACH)} 308", True),
+    (f"{SHORT} {numbered(0, REACH + 1)} 308", False),
+    (f"{SHORT} nobody knows", False),
+    (f"308: {SHORT}", False),
+])  # fmt: skip
+def test_a_short_question_is_found_apart_from_its_answer(document, shown):
+    overlap = index(
+        f"{SHORT} 308", "an item of one piece, whose words number twelve or so, not more", answers=np.array([1, 0])
+    )
+    assert found(overlap, "before", document) == ({(1, 0): (1.0, 9)} if shown else {})
+
+
+def test_the_answer_must_stand_in_the_same_document():
+    assert found(index(f"{SHORT} 308", answers=np.array([1])), SHORT, "308") == {}
+
+
+def test_a_short_question_with_a_long_answer_is_found_apart_from_it():
+    """Their common n-grams lie across the seam, where another word stands."""
+    answer = numbered(0, 8)
+    overlap = index(f"{SHORT} {answer}", answers=np.array([8]))
+    assert found(overlap, f"{SHORT} A: {answer}") == {(0, 0): (13 / 16, 13)}
+    assert found(index(f"{SHORT} {answer}"), f"{SHORT} A: {answer}") == {}
+
+
+def test_a_character_counts_half_as_evidence():
+    """Five characters are two or three words; ten of them are as much as five words."""
+    said = "一二三四五六七八九十"
+    overlap = index(said[:9], said, f"four words are {said[0]}", unspaced=True)
+    assert overlap.checks == [Check.NO, Check.NGRAM, Check.NO]
+    assert overlap.num_words.tolist() == [9, 10, 4]
+    assert found(overlap, f"前{said}後") == {(0, 1): (1.0, 10)}
+    assert found(overlap, f"前{said[:5]}。{said[5:]}後") == {(0, 1): (1.0, 10)}
 
 
 def test_an_index_without_items_finds_nothing():

@@ -148,3 +148,20 @@ def test_character_hashes_are_frozen():
     hashes, offsets = characters(["Ab, ü", "..."])
     assert offsets.tolist() == [0, 4, 4]
     assert [f"{value:016x}" for value in hashes.tolist()] == CHARACTERS
+
+
+@given(st.text(alphabet=st.sampled_from("aB_9 .-é中文のカーทไ々〇ｱ\u0301🙂İ"), max_size=30), st.booleans())
+def test_places_and_hashes_are_of_the_same_words(text, unspaced):
+    """The kernel's words, one by one, are those that the pattern finds."""
+    hashes, offsets = words.word_hashes(pa.array([text], pa.large_string()), unspaced=unspaced)
+    found = [text[start:end] for start, end in words.word_places(text, unspaced=unspaced)]
+    assert offsets.tolist() == [0, len(found)]
+    alone = [words.word_hashes(pa.array([word], pa.large_string()), unspaced=unspaced)[0].tolist() for word in found]
+    assert [h for one in alone for h in one] == hashes.tolist()
+
+
+def test_scripts_without_spaces_are_cut_by_character_and_others_not():
+    text = "GPU用日本語 カタカナ abc"
+    assert [text[a:b] for a, b in words.word_places(text, unspaced=True)] == [*["GPU", *"用日本語カタカナ"], "abc"]
+    assert [text[a:b] for a, b in words.word_places(text)] == ["GPU用日本語", "カタカナ", "abc"]
+    assert words.num_unspaced(pa.array([text, "", "plain"], pa.large_string())).tolist() == [8, 0, 0]
