@@ -190,7 +190,7 @@ def kernel_mb_s(texts: list[str], rounds: int) -> dict[str, float]:
     a, b = minhash.permutations(BANDS * ROWS, 1)
     best: dict[str, float] = {}
     for _ in range(rounds):
-        took = dict.fromkeys(("words", "shingles", "sets", "signatures"), 0.0)
+        took: dict[str, float] = dict.fromkeys(("words", "shingles", "sets", "signatures"), 0.0)
         for piece in words.pieces(column):
             clock = [time.process_time()]
             hashes, offsets = words.word_hashes(piece)

@@ -117,6 +117,7 @@ def written(folder: Path, texts: list[str], rounds: int) -> tuple[dict[str, floa
     num_batches, tokenizer = write_texts(folder / TEXTS, texts), folder / FILE
     (folder / "texts.json").write_text(json.dumps(texts), encoding="utf-8")
     seconds: dict[str, list[float]] = {"stemma": [], "datatrove": [], "datatrove_64": []}
+    told: dict[str, Any] = {}
     shard_file(folder, tokenizer, num_batches)  # the table is warm from here on
     with Peer(python_with("datatrove-tokenize", *PEER), Path(__file__).with_name("tokenize_peer.py")) as peer:
         for _ in range(rounds):
