@@ -72,11 +72,11 @@ def test_a_relative_path_is_that_of_the_shell(blank, stemma, notes, monkeypatch)
     ("name", "content", "reader"),
     [
         ("a.jsonl", json.dumps({"text": TEXT}).encode(), "jsonl"),
-        ("a.jsonl.gz", gzip.compress(json.dumps({"text": TEXT}).encode()), "jsonl"),
+        ("a.jsonl.gz", gzip.compress(json.dumps({"text": TEXT}).encode(), mtime=0), "jsonl"),
         ("A.JSONL", json.dumps({"text": TEXT}).encode(), "jsonl"),
         ("a.txt", TEXT.encode(), "text"),
         ("a.md", TEXT.encode(), "text"),
-        ("a.txt.gz", gzip.compress(TEXT.encode()), "text"),
+        ("a.txt.gz", gzip.compress(TEXT.encode(), mtime=0), "text"),
     ],
 )
 def test_the_reader_is_told_by_the_suffix(blank, stemma, tmp_path, name, content, reader):

@@ -24,7 +24,7 @@ def jsonl(rows):
     ("data", "reader"),
     [
         (jsonl(ROWS), "jsonl"),
-        (gzip.compress(jsonl(ROWS)), "jsonl"),
+        (gzip.compress(jsonl(ROWS), mtime=0), "jsonl"),
         (b"id;text\n1;eins\n2;zwei\n", "csv"),
         (b"WARC/1.0\r\nWARC-Type: warcinfo\r\n", "warc"),
         (b"filedesc://a.arc 0.0.0.0 20140216050221 text/plain 75\n", "warc"),
