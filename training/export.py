@@ -16,6 +16,7 @@ from torch import nn
 from pipelines.provenance.artifact import Artifact
 from pipelines.provenance.lineage import ancestors
 from pipelines.provenance.recipe import canonical_json
+from pipelines.tokenizer_file import size_of
 from training.models.classifier import GPTClassifier
 from training.models.gpt import GPT
 from training.models.recipe import GPTRecipe, from_hf_config
@@ -85,8 +86,7 @@ def tokenizer_config(config: dict[str, Any], tokenizer: dict[str, Any]) -> dict[
 
 def generation_config(config: dict[str, Any], tokenizer: dict[str, Any]) -> dict[str, Any]:
     """``generation_config.json``; rows of the embedding beyond the vocabulary are never to be drawn."""
-    size = 1 + max([*tokenizer["model"]["vocab"].values(), *(token["id"] for token in tokenizer["added_tokens"])])
-    beyond = list(range(size, config["vocab_size"]))
+    beyond = list(range(size_of(tokenizer), config["vocab_size"]))
     wanted = {name: config[name] for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
     return wanted | ({"suppress_tokens": beyond} if beyond else {})
 

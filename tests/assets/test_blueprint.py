@@ -265,6 +265,18 @@ doc_to_target: "{{answer}}"
 """
 
 
+def test_a_vocabulary_of_a_file_is_known_by_its_digest(blank):
+    file, more = blank.folder / "tokenizer.json", '[vocabularies.own]\ncorpus = "small"\npath = "tokenizer.json"\n'
+    with pytest.raises(ValueError, match="cannot be read"):
+        BLUEPRINTS["vocabulary"](spec_with(blank, more=more), "own")
+    file.write_text("{}")
+    one = BLUEPRINTS["vocabulary"](spec_with(blank, more=more), "own")
+    assert one.needs == [Key("training_documents", "small")]
+    assert len(one.recipe.identity()["file_digest"]) == 64
+    file.write_text("{ }")
+    assert BLUEPRINTS["vocabulary"](spec_with(blank, more=more), "own").recipe != one.recipe
+
+
 def test_a_suite_of_files_is_known_by_their_digest_and_needs_no_corpus(blank):
     folder = blank.folder / "own"
     folder.mkdir()

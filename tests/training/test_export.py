@@ -77,6 +77,8 @@ def test_rows_beyond_the_vocabulary_are_never_generated(model, tmp_path):
     wider = exporting.generation_config({**config, "vocab_size": size + 3}, tokenizer)
     assert wider["suppress_tokens"] == [size, size + 1, size + 2]
     assert "suppress_tokens" not in exporting.generation_config({**config, "vocab_size": size}, tokenizer)
+    unigram = {"model": {"vocab": [[str(n), 0.0] for n in range(size)]}, "added_tokens": []}
+    assert exporting.generation_config({**config, "vocab_size": size + 3}, unigram) == wider
 
 
 def test_other_logits_than_ours_are_an_error_and_leave_nothing(model, tmp_path, monkeypatch):
