@@ -4,8 +4,8 @@ A byte-level tokenizer cuts a text into units (a word with the space before it, 
 encodes each by itself. Texts repeat their units: here each different one is encoded once, by the library, and found in
 a table ever after. The table changes how long a text takes, never its tokens.
 
-Units are GPT-2's. A tokenizer of other units, or one that does more to a text than this module knows of, is used as it
-is, text by text; :func:`why_whole` says why.
+Units are those of GPT-2, of GPT-4 and Llama 3, or of Qwen. A tokenizer of other units, or one that does more to a text
+than this module knows of, is used as it is, text by text; :func:`why_whole` says why.
 """
 
 from __future__ import annotations
@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+GPT4 = (  # with numbers of up to three digits; Qwen takes them one by one
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+RULES = {GPT2: 0, GPT4: 3, GPT4.replace("{1,3}", ""): 1}  # as the kernel numbers them
 TABLE_SIZE = 0x32400  # no letter, number or white space lies above CJK extension H (U+31350 to U+323AF)
 TOGETHER = 64  # texts a call: tokenizers encodes a long list 8 times slower than batches of 1 to 64
 CACHE_BYTES = 2 << 20  # of text that is encoded at once
@@ -68,7 +72,8 @@ class Encoder:
         self._lock = threading.Lock()
         if not self.why_whole:
             body = json.loads(data)
-            self._of_units = _unit_tokenizer(body)
+            self._units = _units(body["pre_tokenizer"]) or Units(0, [])
+            self._of_units = _unit_tokenizer(body, self._units)
             self._is_nfc = body["normalizer"] is not None
             self._trie, self._tokens = _added(body["added_tokens"])
 
@@ -123,7 +128,9 @@ class Encoder:
         classes = character_classes()
         if len(self.table.offsets) > self.max_units or self.table.data.size > self.max_bytes:
             self.table = _empty()
-        bounds, numbers, of_text = kernel.numbered_units(data, rows, classes, self._trie, self._tokens, self.table)
+        bounds, numbers, of_text = kernel.numbered_units(
+            data, rows, classes, self._units.rule, self._trie, self._tokens, self.table
+        )
         unknown = np.flatnonzero(numbers == kernel.UNKNOWN)
         if unknown.size:
             first = kernel.first_ones(data, bounds, unknown)
@@ -188,7 +195,7 @@ def encoder(data: bytes) -> Encoder:
 def why_whole(body: dict[str, Any]) -> str:
     """Why the texts of this ``tokenizer.json`` cannot be encoded unit by unit; empty if they can."""
     reasons = {
-        "a pre-tokenizer other than GPT-2's": _within_units(body["pre_tokenizer"]) is None,
+        "a pre-tokenizer of other units": _units(body["pre_tokenizer"]) is None,
         "a normalizer other than NFC": body["normalizer"] not in (None, {"type": "NFC"}),
         "a post-processor that adds tokens": (body["post_processor"] or {"type": "ByteLevel"})["type"] != "ByteLevel",
         "dropout": bool(body["model"].get("dropout")),
@@ -197,17 +204,27 @@ def why_whole(body: dict[str, Any]) -> str:
     return ", ".join(reason for reason, holds in reasons.items() if holds)
 
 
-def _within_units(pre_tokenizer: dict[str, Any] | None) -> list[dict[str, Any]] | None:
-    """What a pre-tokenizer does to GPT-2's units one by one; None if it does not begin by cutting a text into them."""
+class Units(NamedTuple):
+    """How a pre-tokenizer cuts a text."""
+
+    rule: int
+    within: list[dict[str, Any]]  # what it does to each unit after that
+
+
+def _units(pre_tokenizer: dict[str, Any] | None) -> Units | None:
+    """None if it does not begin by cutting a text into units that are known here."""
     steps = [pre_tokenizer or {}]
     if steps[0].get("type") == "Sequence":
         steps = steps[0]["pretokenizers"]
-    split = {"type": "Split", "pattern": {"Regex": GPT2}, "behavior": "Isolated", "invert": False}
-    begun = 1 if steps[0] == split else 0
+    begun = 1 if steps[0].get("type") == "Split" else 0
     first, rest = (steps[begun] if len(steps) > begun else {}), steps[begun + 1 :]
     byte_level = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": not begun}
     is_first = {"use_regex": True, **{key: first[key] for key in first if key != "trim_offsets"}} == byte_level
-    return rest if is_first and all(step["type"] == "Split" for step in rest) else None
+    pattern = steps[0]["pattern"].get("Regex") if begun else GPT2
+    isolates = not begun or (steps[0]["behavior"], steps[0]["invert"]) == ("Isolated", False)
+    if not is_first or not isolates or pattern not in RULES or any(step["type"] != "Split" for step in rest):
+        return None
+    return Units(RULES[pattern], rest)
 
 
 def _only_matches(token: dict[str, Any]) -> bool:
@@ -237,12 +254,12 @@ def _added(tokens: Sequence[dict[str, Any]]) -> tuple[NDArray[np.int32], NDArray
     return np.array(nodes), np.array(ends, np.int32)
 
 
-def _unit_tokenizer(body: dict[str, Any]) -> Tokenizer:
+def _unit_tokenizer(body: dict[str, Any], units: Units) -> Tokenizer:
     """The same model for one unit at a time."""
     from tokenizers import Tokenizer
 
     byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False, "use_regex": False}
-    steps = [byte_level, *(_within_units(body["pre_tokenizer"]) or [])]
+    steps = [byte_level, *units.within]
     bare = {"added_tokens": [], "normalizer": None, "post_processor": None, "truncation": None, "padding": None}
     return Tokenizer.from_str(
         json.dumps({**body, **bare, "pre_tokenizer": {"type": "Sequence", "pretokenizers": steps}})

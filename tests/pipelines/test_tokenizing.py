@@ -13,9 +13,19 @@ import pyarrow as pa
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
-from pipelines.tokenizing import GPT2, TABLE_SIZE, Encoder, character_classes, encoder, inert_characters, why_whole
+from pipelines.tokenizing import (
+    GPT2,
+    GPT4,
+    RULES,
+    TABLE_SIZE,
+    Encoder,
+    character_classes,
+    encoder,
+    inert_characters,
+    why_whole,
+)
 from pipelines.tokenizing_kernel import numbered_units
 from pipelines.vocabulary import plain_tokenizer
 from pipelines.words import text_buffers
@@ -122,16 +132,18 @@ def of_library(encode: Encoder, texts: list[str]) -> list[list[int]]:
     return [encode.tokenizer.encode(text).ids for text in texts]
 
 
-def units(text: str) -> list[str]:
+def units(text: str, rule: int = 0) -> list[str]:
     data, bounds_of_rows = text_buffers(column(text))
-    bounds, _, _ = numbered_units(data, bounds_of_rows, character_classes(), NO_TREE, NO_TOKENS, PLAIN.table)
+    bounds, _, _ = numbered_units(data, bounds_of_rows, character_classes(), rule, NO_TREE, NO_TOKENS, PLAIN.table)
     raw = text.encode()
     return [raw[start:end].decode() for start, end in itertools.pairwise(bounds)]
 
 
-def units_of_library(text: str) -> list[str]:
-    byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    return [text[start:end] for _, (start, end) in byte_level.pre_tokenize_str(text)]
+def units_of_library(text: str, pattern: str = "") -> list[str]:
+    cut = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    if pattern:
+        cut = pre_tokenizers.Split(Regex(pattern), "isolated")
+    return [text[start:end] for _, (start, end) in cut.pre_tokenize_str(text)]
 
 
 # -- units -----------------------------------------------------------------------------------------------------
@@ -142,11 +154,12 @@ def test_every_character_is_of_the_class_that_the_library_sees():
     step = 1 if DEEP else 61
     for first in range(0, 0x110000, 1 << 14):
         some = "".join(
-            f"a{chr(code)}1{chr(code)}!"
+            f"a{chr(code)}1{chr(code)}!'{chr(code)}"
             for code in range(first, first + (1 << 14), 1 if first < TABLE_SIZE else step)
             if not 0xD800 <= code < 0xE000
         )
         assert units(some) == units_of_library(some), f"from {first:x} on"
+        assert units(some, 3) == units_of_library(some, GPT4), f"from {first:x} on"
 
 
 @settings(max_examples=400)
@@ -158,8 +171,16 @@ def test_every_character_is_of_the_class_that_the_library_sees():
 @example(text="a\u2003\u2003")
 @example(text="a\u2003\u2003b")
 @example(text=" \n x")
+@example(text="!\r\n\n x")
+@example(text=" !\n")
+@example(text="\t\n \r  x")
+@example(text="'\u017fx 'S 'Re'vE'LLx 'lL")
+@example(text="1234567 12\u0663\u00b24")
+@example(text="\u3000x\u2003\u2003x\nx\rx")
 def test_units_are_the_matches_of_the_librarys_expression(text):
     assert units(text) == units_of_library(text)
+    for pattern, rule in RULES.items():
+        assert units(text, rule) == units_of_library(text, pattern)
 
 
 # -- tokens ----------------------------------------------------------------------------------------------------
@@ -312,6 +333,18 @@ WHOLE = {
         },
         {"pre_tokenizer": {"type": "Sequence", "pretokenizers": [SPLIT, BYTES]}},
         {"pre_tokenizer": {**SPLIT, "behavior": "Removed"}},
+        {
+            "pre_tokenizer": {
+                "type": "Sequence",
+                "pretokenizers": [{**SPLIT, "behavior": "Removed"}, {**BYTES, "use_regex": False}],
+            }
+        },
+        {
+            "pre_tokenizer": {
+                "type": "Sequence",
+                "pretokenizers": [{**SPLIT, "pattern": {"Regex": "a+"}}, {**BYTES, "use_regex": False}],
+            }
+        },
     ],
     "a normalizer": [{"normalizer": {"type": "NFKC"}}, {"normalizer": {"type": "Sequence", "normalizers": []}}],
     "an added token": [
@@ -351,8 +384,10 @@ def test_dropout_is_left_to_the_library():
     assert why_whole(changed) == "dropout"
 
 
-def test_the_same_split_in_other_words_is_known():
-    steps = {"type": "Sequence", "pretokenizers": [SPLIT, {**BYTES, "use_regex": False}]}
+@pytest.mark.parametrize("pattern", RULES)
+def test_tokens_of_other_units_are_those_of_the_library(pattern):
+    split = {**SPLIT, "pattern": {"Regex": pattern}}
+    steps = {"type": "Sequence", "pretokenizers": [split, {**BYTES, "use_regex": False}]}
     encode = Encoder(json.dumps(body(pre_tokenizer=steps)).encode())
     assert encode.why_whole == ""
     assert rows(encode, SAID) == of_library(encode, SAID)
