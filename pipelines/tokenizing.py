@@ -271,7 +271,7 @@ def character_classes() -> NDArray[np.uint8]:
     r"""By code point: what the library's own regular expressions take for ``\p{L}``, ``\p{N}`` and ``\s``."""
     from tokenizers import Regex, normalizers
 
-    from pipelines.tokenizing_kernel import LETTER, NUMBER, WHITE
+    from pipelines.units_kernel import LETTER, NUMBER, WHITE
 
     classes = np.zeros(TABLE_SIZE, np.uint8)
     codes = np.array([code for code in range(1, TABLE_SIZE) if not 0xD800 <= code < 0xE000])

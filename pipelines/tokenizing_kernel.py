@@ -1,9 +1,7 @@
-r"""The split of a text into units, over UTF-8 bytes, and the table that says which units are known.
+"""Texts as units, over UTF-8 bytes, and the table that says which units are known.
 
-A unit is one match of GPT-2's expression (Radford et al. 2019) or of the one of GPT-4, which Llama 3 and, with numbers
-of one digit, Qwen have taken over; ``pipelines/tokenizing.py`` has both. Units follow one another without a gap, so
-that the end of each says where the next begins. What added tokens stand between is split by itself, as if each were a
-text of its own.
+Units follow one another without a gap, so that the end of each says where the next begins. What added tokens stand
+between is split by itself, as if each were a text of its own.
 
 This module compiles kernels: import it inside functions, never where the graph is defined.
 """
@@ -14,14 +12,12 @@ import numpy as np
 from numba import njit
 
 from pipelines.filters.characters import bytes_at, char_size, code_at, inner
+from pipelines.units_kernel import unit_end, unit_end_gpt4
 
-OTHER, LETTER, NUMBER, WHITE = 0, 1, 2, 3  # classes of characters
 UNKNOWN = -1  # a unit that is not in the table; added token t is -2 - t
 SKIPPED = -2  # an added token that is read as text
 GPT2 = 0  # the rule; GPT-4's is the number of digits that it takes together
 
-_APOSTROPHE, _SPACE, _RETURN, _FEED = ord("'"), ord(" "), ord("\r"), ord("\n")
-_D, _E, _L, _M, _R, _S, _T, _V = (ord(letter) for letter in "delmrstv")
 _SEED, _STEP = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xD6E8FEB86659FD93)
 _HALF = np.uint64(32)
 
@@ -47,134 +43,6 @@ def is_same(data, start, other, other_start, size):
             return False
         at += 8
     return True
-
-
-@inner
-def class_at(data, at, classes):
-    """The class of the character at ``at``."""
-    byte = data[at]
-    if byte < 0x80:
-        return np.int64(classes[byte])
-    code = code_at(data, at)
-    return np.int64(classes[code]) if code < classes.size else np.int64(OTHER)
-
-
-@inner
-def run_end(data, at, end, classes, kind):
-    """Where the characters of this class, beginning at ``at``, end."""
-    while at < end and class_at(data, at, classes) == kind:
-        at += char_size(data[at])
-    return at
-
-
-@inner
-def contraction(data, at, end):
-    """Bytes of ``'s``, ``'re`` and the like that begin with the apostrophe at ``at``; 0 if there is none."""
-    if at + 1 >= end:
-        return 0
-    first = data[at + 1]
-    if first in (_S, _T, _M, _D):
-        return 2
-    if at + 2 < end:
-        second = data[at + 2]
-        if second == _E and first in (_R, _V):
-            return 3
-        if second == _L and first == _L:
-            return 3
-    return 0
-
-
-@inner
-def unit_end(data, start, end, classes):
-    """Where the unit that begins at ``start`` ends, in a text that ends at ``end``, by the rule of GPT-2."""
-    at = start
-    if data[at] == _APOSTROPHE:
-        size = contraction(data, at, end)
-        if size > 0:
-            return at + size
-    elif data[at] == _SPACE and at + 1 < end:
-        at += 1
-    kind = class_at(data, at, classes)
-    if kind != WHITE:
-        return run_end(data, at, end, classes, kind)
-    return white_end(data, start, run_end(data, start, end, classes, WHITE), end)
-
-
-@inner
-def white_end(data, start, stop, end):
-    """Where a unit of white space ends that stands in a run from ``start`` to ``stop``."""
-    if stop == end:
-        return stop
-    last = stop - 1  # the last character of white space is left to what follows, where it is not the only one
-    while data[last] & 0xC0 == 0x80:
-        last -= 1
-    return last if last > start else stop
-
-
-@inner
-def any_contraction(data, at, end):
-    """As :func:`contraction`, in either case; the long s (U+017F) is an s, as the library has it."""
-    if at + 1 >= end:
-        return 0
-    if data[at + 1] == 0xC5:
-        return 3 if data[at + 2] == 0xBF else 0
-    first = data[at + 1] | 0x20
-    if first in (_S, _T, _M, _D):
-        return 2
-    if at + 2 < end:
-        second = data[at + 2] | 0x20
-        if second == _E and first in (_R, _V):
-            return 3
-        if second == _L and first == _L:
-            return 3
-    return 0
-
-
-@inner
-def is_break(byte):
-    return byte in (_RETURN, _FEED)
-
-
-@inner
-def breaks_end(data, at, end):
-    """Where the line breaks that begin at ``at`` end."""
-    while at < end and is_break(data[at]):
-        at += 1
-    return at
-
-
-@inner
-def digits_end(data, at, end, classes, most):
-    """Where a unit of at most so many digits ends."""
-    count = 0
-    while at < end and count < most and class_at(data, at, classes) == NUMBER:
-        at += char_size(data[at])
-        count += 1
-    return at
-
-
-@inner
-def unit_end_gpt4(data, start, end, classes, digits):
-    """As :func:`unit_end`, by the rule of GPT-4."""
-    if data[start] == _APOSTROPHE:
-        size = any_contraction(data, start, end)
-        if size > 0:
-            return start + size
-    kind, after = class_at(data, start, classes), start + char_size(data[start])
-    if kind == NUMBER:
-        return digits_end(data, start, end, classes, digits)
-    if kind == LETTER:
-        return run_end(data, start, end, classes, LETTER)
-    following = class_at(data, after, classes) if after < end else np.int64(WHITE)
-    if following == LETTER and not is_break(data[start]):
-        return run_end(data, after, end, classes, LETTER)
-    if kind == OTHER or (data[start] == _SPACE and following == OTHER):
-        return breaks_end(data, run_end(data, after, end, classes, OTHER), end)
-    stop = run_end(data, start, end, classes, WHITE)
-    for last in range(stop - 1, start - 1, -1):
-        if is_break(data[last]):  # what stands before the last line break goes with it
-            return last + 1
-    return white_end(data, start, stop, end)
 
 
 @inner
