@@ -17,6 +17,7 @@ from pipelines.provenance.artifact import Artifact, Draft
 from pipelines.provenance.tables import BATCH_ROWS, read_batches, rows_digest
 
 I64 = NDArray[np.int64]
+MAPPED_BYTES = 64 << 20  # of batches that are read through one map of their file
 
 
 def ids(part: Artifact) -> doc_ids.Ids:
@@ -75,19 +76,23 @@ class _Batches:
     """The record batches of a memory-mapped file, as one table from which rows are taken in any order.
 
     Taking from the whole table at once would copy all its text first; here only the batches that hold a row are
-    touched, and of them only the rows.
+    touched, and of them only the rows. What was touched stays resident as long as the map, so that is opened anew
+    after ``MAPPED_BYTES``.
     """
 
     def __init__(self, path: Path) -> None:
-        reader = pa.ipc.open_file(pa.memory_map(str(path)))
-        self.schema = reader.schema
-        self._batches = [reader.get_batch(index) for index in range(reader.num_record_batches)]
-        self._starts = np.cumsum([0, *(batch.num_rows for batch in self._batches)])
+        self._path = path
+        self._reader, self._touched = pa.ipc.open_file(pa.memory_map(str(path))), 0
+        self.schema = self._reader.schema
+        sizes = (self._reader.get_batch(index).num_rows for index in range(self._reader.num_record_batches))
+        self._starts = np.cumsum([0, *sizes])
 
     def take(self, rows: I64) -> pa.Table:
         homes = np.searchsorted(self._starts, rows, side="right") - 1
         by_home = np.argsort(homes, kind="stable")
         together = pa.Table.from_batches(list(self._taken(rows[by_home], homes[by_home])), self.schema)
+        if (homes[1:] >= homes[:-1]).all():
+            return together
         place = np.empty(len(rows), np.int64)
         place[by_home] = np.arange(len(rows))
         return together.combine_chunks().take(pa.array(place))
@@ -95,4 +100,12 @@ class _Batches:
     def _taken(self, rows: I64, homes: I64) -> Iterator[pa.RecordBatch]:
         for home in np.unique(homes):
             begin, end = np.searchsorted(homes, [home, home + 1])
-            yield self._batches[home].take(pa.array(rows[begin:end] - self._starts[home]))
+            batch = self._batch(int(home))
+            yield batch.take(pa.array(rows[begin:end] - self._starts[home]))
+
+    def _batch(self, index: int) -> pa.RecordBatch:
+        if self._touched > MAPPED_BYTES:
+            self._reader, self._touched = pa.ipc.open_file(pa.memory_map(str(self._path))), 0
+        batch = self._reader.get_batch(index)
+        self._touched += batch.nbytes
+        return batch
