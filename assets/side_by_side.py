@@ -15,6 +15,8 @@ from rich.text import Text
 
 CONTEXT = 1  # equal lines that stay visible around a difference
 LONG = 200  # characters of a line beyond which it is cut at the ends of sentences
+WHOLE = 1000  # characters beyond which a sentence is cut too: comparing words takes time by the square
+MOST = 200_000  # characters that are compared
 ONLY_HERE, ONLY_THERE = "bold red", "bold green"
 Row = tuple[str, Text, Text]  # "≠" where the two differ, left, right
 
@@ -30,7 +32,7 @@ def comparison(left: str, right: str, titles: tuple[str, str]) -> Table:
 
 def rows(left: str, right: str) -> Iterator[Row]:
     """Lines of both texts, aligned; long runs of equal lines are told by their number."""
-    one, other = _lines(left), _lines(right)
+    one, other = _lines(left[:MOST]), _lines(right[:MOST])
     blocks = SequenceMatcher(None, one, other, autojunk=len(one) + len(other) > 5000).get_opcodes()
     for number, (kind, start, stop, begin, end) in enumerate(blocks):
         if kind == "equal":
@@ -38,12 +40,16 @@ def rows(left: str, right: str) -> Iterator[Row]:
         else:
             for here, there in zip_longest(one[start:stop], other[begin:end], fillvalue=""):
                 yield ("≠", *_marked(here, there))
+    if max(len(left), len(right)) > MOST:
+        rest = (Text(f"… {max(0, len(text) - MOST):,} more characters, not compared", "dim") for text in (left, right))
+        yield ("", *rest)
 
 
 def _lines(text: str) -> list[str]:
     found = []
     for line in text.splitlines():
-        found += re.split(r"(?<=[.!?;:])\s+", line) if len(line) > LONG else [line]
+        for sentence in re.split(r"(?<=[.!?;:])\s+", line) if len(line) > LONG else [line]:
+            found += [sentence[start : start + WHOLE] for start in range(0, max(1, len(sentence)), WHOLE)]
     return found
 
 

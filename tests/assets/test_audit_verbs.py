@@ -94,6 +94,26 @@ def test_a_document_that_went_was_read_by_nobody_and_the_reason_is_told(library,
     assert "read by demo in 0 sequences, steps: never" in said
 
 
+def test_a_document_that_was_merged_stands_beside_the_one_that_stays(library, stemma, monkeypatch):
+    from assets import cli_audit
+
+    doc_id = next(r for r in documents(library, "raw_documents", "letters/1") if r["key"] == "twin")["doc_id"].hex()
+    (answer,) = stemma.json(library, "audit", "document", doc_id)
+    (survivor,) = answer["survivors"]
+    assert survivor["text"] == answer["text"] != ""
+    assert next(f for f in answer["fates"] if f["fate"] == "merged")["survivor"] == survivor["doc_id"]
+    assert f"the same {len(answer['text']):,} characters" in plain(stemma(library, "audit", "document", doc_id))
+
+    def altered(artifacts, ids):
+        return {one: "The same line.\nOnly [red]here[/]." if one.hex() == doc_id else "The same line." for one in ids}
+
+    monkeypatch.setattr(cli_audit, "texts_of", altered)
+    said = stemma(library, "audit", "document", doc_id)
+    assert "which stays" in plain(said)
+    (line,) = (line for line in said.splitlines() if "≠" in line)
+    assert "Only [red]here[/]." in line
+
+
 def test_a_record_that_could_not_be_read_is_found_by_its_id_alone(library, stemma):
     (row,) = stemma.json(library, "show", "raw_documents", "letters/1", "--dropped", "any")
     (answer,) = stemma.json(library, "audit", "document", row["doc_id"])

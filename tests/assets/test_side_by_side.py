@@ -60,3 +60,13 @@ def test_what_only_one_of_them_has_stands_beside_nothing(left, right):
 
 def test_text_that_looks_like_markup_is_no_markup():
     assert "[red] sign" in drawn("[red] sign", "[/] sign")
+
+
+def test_what_is_too_long_to_compare_is_told():
+    left, right = "word " * 60_000, "word " * 60_001
+    found = list(rows(left, right))
+    assert [row.plain for row in found[-1][1:]] == [
+        "… 100,000 more characters, not compared",
+        "… 100,005 more characters, not compared",
+    ]
+    assert all(mark == "" for mark, *_ in found)

@@ -178,6 +178,21 @@ def test_order_of_rows_does_not_matter(tmp_path_factory, sources, random):
     assert one.content == other.content
 
 
+@settings(max_examples=5, suppress_health_check=[HealthCheck.too_slow])
+@given(corpora_of_edits(), st.sampled_from([1, 2, 5]))
+def test_the_size_of_batches_does_not_matter(tmp_path_factory, sources, size):
+    from pipelines import words
+    from pipelines.provenance import tables
+
+    one = clustered(Corpora(tmp_path_factory.mktemp("c")), sources)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(words.pieces, "__defaults__", (size * 20,))
+        patch.setattr(tables, "BATCH_ROWS", size)
+        other = clustered(Corpora(tmp_path_factory.mktemp("c")), sources)
+    assert merged(one) == merged(other)
+    assert one.counts == other.counts
+
+
 @settings(max_examples=6, suppress_health_check=[HealthCheck.too_slow])
 @given(corpora_of_edits(), st.lists(sentences, max_size=4))
 def test_a_source_at_the_end_leaves_earlier_survivors_and_equals_a_rebuild(tmp_path_factory, sources, more):
@@ -188,6 +203,11 @@ def test_a_source_at_the_end_leaves_earlier_survivors_and_equals_a_rebuild(tmp_p
     assert after.content == rebuilt.content
     old, new = ({part.key.part: part.digest for part in artifact.parts()} for artifact in (before, after))
     assert old.items() <= new.items()
+
+
+def test_bands_leave_no_file_behind(corpora):
+    clustered(corpora, {"a/1": [TEXT, LONGER], "b/1": [SHOUTED]})
+    assert [path for path in corpora.store.scratch.rglob("*") if path.is_file()] == []
 
 
 def test_stars_equal_a_plain_loop():

@@ -113,12 +113,14 @@ def test_batches_are_bounded_by_rows_and_bytes(sizes):
         assert stop == start + 1 or sum(sizes[start:stop]) <= 50
 
 
-def test_rows_are_taken_in_any_order_from_many_batches(corpora, monkeypatch):
+@pytest.mark.parametrize("mapped", [0, selection.MAPPED_BYTES])
+def test_rows_are_taken_in_any_order_from_many_batches(corpora, monkeypatch, mapped):
     from pipelines.provenance import tables
 
     monkeypatch.setattr(tables, "BATCH_ROWS", 3)
     clean = corpora.clean("a/1", [f"text {i}" for i in range(11)])
     monkeypatch.setattr(selection, "BATCH_ROWS", 4)
+    monkeypatch.setattr(selection, "MAPPED_BYTES", mapped)  # 0: a map of its own for every batch
     rows = np.array([10, 0, 5, 4, 9, 2])
     out = corpora.run(
         "unique_documents", "x", "1", UniqueRecipe(), [clean],
