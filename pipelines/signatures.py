@@ -22,6 +22,7 @@ from pipelines.provenance.tables import read_batches, rows_digest
 
 VERSION = "1"
 SIGNATURES, SHINGLES = "signatures.arrow", "shingles.arrow"
+MATRIX_BYTES = 64 << 20  # of signatures at once: those of 9,000 permutations are 36 kB a document
 SHINGLES_SCHEMA = pa.schema([("doc_id", pa.binary(16)), ("hashes", pa.large_list(pa.uint32()))])
 
 
@@ -80,8 +81,9 @@ def _signed(batch: pa.Table, recipe: SignatureRecipe) -> Iterator[tuple[pa.Table
     from pipelines import minhash, words
 
     a, b = minhash.permutations(recipe.num_perm, recipe.seed)
-    start = 0
-    for texts in words.pieces(batch["text"]):
+    start, most = 0, max(1, MATRIX_BYTES // (4 * recipe.num_perm))
+    cut = (piece.slice(first, most) for piece in words.pieces(batch["text"]) for first in range(0, len(piece), most))
+    for texts in cut:
         doc_ids = batch["doc_id"].slice(start, len(texts))
         start += len(texts)
         hashes, offsets = words.word_hashes(texts)

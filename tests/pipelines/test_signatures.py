@@ -85,6 +85,24 @@ def test_rows_do_not_depend_on_how_the_text_is_cut(corpora, monkeypatch, piece_b
     assert cut.table("shingles.arrow").equals(whole.table("shingles.arrow"))
 
 
+def test_rows_do_not_depend_on_how_many_signatures_are_made_at_once(corpora, monkeypatch):
+    from pipelines import signatures
+
+    whole = signed(corpora, PROSE)
+    monkeypatch.setattr(signatures, "MATRIX_BYTES", 2 * 4 * 112)
+    cut = signed(corpora, PROSE)
+    assert cut.manifest.rows == whole.manifest.rows
+    assert cut.table("shingles.arrow").equals(whole.table("shingles.arrow"))
+    assert len(cut.table("signatures.arrow")["doc_id"].chunks) == 3
+
+
+def test_signatures_of_nine_thousand_permutations_equal_datasketch(corpora):
+    artifact = signed(corpora, PROSE[:2], num_perm=9000)
+    rows = artifact.table("signatures.arrow")["signature"].to_pylist()
+    hashes = artifact.table("shingles.arrow")["hashes"].to_pylist()
+    assert rows == [by_datasketch(some, 9000, 1).tolist() for some in hashes]
+
+
 def test_an_empty_source_has_empty_signatures(corpora):
     artifact = signed(corpora, [])
     assert artifact.counts["docs"] == artifact.counts["seen"] == 0
