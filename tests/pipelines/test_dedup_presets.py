@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from corpora import doc_id
+from test_dedup import LONGER, SHOUTED, TEXT, merged
 
-from pipelines.dedup import DedupRecipe, bands_and_rows
+from pipelines import dedup, signatures
+from pipelines.dedup import DedupRecipe, bands_and_rows, cluster
 from pipelines.dedup_presets import PRESETS, dedup_recipe, signature_recipe
-from pipelines.signatures import SignatureRecipe
+from pipelines.signatures import SignatureRecipe, sign
 from pipelines.spec import Spec, SpecError
 
 SPEC = """\
@@ -90,3 +93,22 @@ def test_an_unknown_preset_is_refused_with_its_line_and_those_that_there_are(tmp
 def test_a_field_that_no_recipe_has_is_refused(tmp_path):
     with pytest.raises(SpecError, match="keeps"):
         dedup_recipe(spec(tmp_path, '[corpora.one.dedup]\npreset = "fineweb"\nkeeps = "longest"\n'), "one")
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_removes_what_is_alike_and_nothing_else(corpora, name):
+    signing, chosen = PRESETS[name]
+    clean = corpora.clean("a/1", [TEXT, SHOUTED, "nothing of this resembles any of the other texts at all"])
+    more = corpora.clean("b/1", [LONGER])  # Jaccard 13/14
+    signed = [
+        corpora.run("signatures", c.key.partition, signatures.VERSION, signing, [c], lambda d, c=c: sign(c, signing, d))
+        for c in (clean, more)
+    ]
+    artifact = corpora.run(
+        "duplicate_clusters", "mine", dedup.VERSION, chosen, [clean, more, *signed],
+        lambda d: cluster([clean, more], signed, chosen, d),
+    )  # fmt: skip
+    first = min(doc_id("a/1:0"), doc_id("a/1:1"))
+    assert {survivor for survivor, _, _ in merged(artifact).values()} == {first}
+    assert sorted(method for _, _, method in merged(artifact).values()) == ["near", "normalised"]
+    assert artifact.counts["kept"] == 2
