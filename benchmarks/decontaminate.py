@@ -4,7 +4,7 @@
 - recall: each item stands once in a page of prose, its case, its punctuation, its line breaks or all three changed;
   found is what the default recipe would act on. ``joined`` deletes punctuation inside words too ("dont", "35"), which
   changes the words themselves and is no promise; ``labelled`` sets "Question:" and
-  "Answer:" before them, and questions of fewer than five words are not found without their answer behind them;
+  "Answer:" before them: one of the two must have five words in a piece;
 - planted: the items that stand in the planted corpus of the shared data, against its list;
 - false items: items of which 0.8 is shown by books, plays and speeches that are older than all of them;
 - agreement: on words of letters that spaCy leaves whole the two rules coincide (any 12-gram of question and answer);

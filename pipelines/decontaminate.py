@@ -148,10 +148,13 @@ def _training(
     seen = _seen(unique, held, items(), recipe)
     shows = seen.worst >= recipe.coverage
     cut = _cuts(unique, np.flatnonzero(shows), items(), recipe, draft) if recipe.action == "cut" else {}
-    short = np.array([row in cut and cut[row].words_left < recipe.min_words_left for row in range(len(here))], bool)
+    rows_cut = np.array(list(cut), np.int64)
+    words_left = np.full(len(here), np.inf)
+    words_left[rows_cut] = [cut[row].words_left for row in rows_cut.tolist()]
+    short = words_left < recipe.min_words_left
     dropped = short if recipe.action == "cut" else shows & (recipe.action != "flag")
     order = doc_ids.order(here)
-    value = np.array([cut[row].words_left if row in cut else seen.worst[row] for row in range(len(here))], np.float64)
+    value = np.where(np.isfinite(words_left), words_left, seen.worst)
     settled = fates.from_columns(
         doc_ids.as_arrow(here[order]),
         pa.array(np.select([held, dropped], [fates.HELD_OUT, fates.DROPPED], fates.KEPT)[order].astype(object)),
@@ -231,11 +234,12 @@ def _left(matches: Matches, dropped: NDArray[np.bool_], cut: dict[int, Cut], ite
     """Coverage of each match in the training document."""
     left = np.where(dropped[matches.documents], 0.0, matches.coverage)
     for row, one in cut.items():
+        if dropped[row]:
+            continue
         again = items.index.matches(pa.array([one.text], pa.large_string()))
         share = dict(zip(again.items.tolist(), again.coverage.tolist(), strict=True))
-        mine = np.flatnonzero(matches.documents == row)
-        if not dropped[row]:
-            left[mine] = [share.get(item, 0.0) for item in matches.items[mine].tolist()]
+        begin, end = np.searchsorted(matches.documents, [row, row + 1])
+        left[begin:end] = [share.get(item, 0.0) for item in matches.items[begin:end].tolist()]
     return left
 
 

@@ -6,7 +6,8 @@ the whole item must occur word by word, which counts as evidence from 5 words on
 are reported as such: 31 % of the ARC questions have fewer than 13 words, and a plain 13-gram rule never sees them.
 
 A question below the n-gram's length may stand apart from its answer ("Answer:", or the choices, between them): it is
-found where the whole question stands word by word and its answer within the next words.
+found where the whole question stands word by word and its answer within the next words. Five words in one piece are
+asked for there as well, so one of the two must have them.
 
 Case, punctuation and line breaks do not matter, since n-grams are of words. In scripts that are written without spaces
 each character can count as a word; as evidence it counts half of one.
@@ -102,8 +103,10 @@ class OverlapIndex:
         evidence = self.num_words - words.num_unspaced(texts) / 2 if unspaced else self.num_words
         self.lengths: I64 = np.where(evidence >= phrase_floor, np.minimum(self.num_words, ngram), 0)
         asked = self.num_words - (0 if answers is None else answers)
-        apart = (self.lengths > 0) & (asked < self.num_words) & (asked >= phrase_floor) & (asked < ngram)
-        self._asked: I64 = np.where(apart, asked, 0)  # words of a question that may stand apart from its answer
+        answered = self.num_words - asked
+        self._behind = (asked < phrase_floor) & (asked > 0) & (answered >= phrase_floor) & (answered < ngram)
+        apart = (self.lengths > 0) & (answered > 0) & (asked >= phrase_floor) & (asked < ngram)
+        self._asked: I64 = np.where(apart | self._behind, asked, 0)  # of a question that may stand apart
         grams, self._items, self._places = _item_grams(self._hashes, self._offsets, self.lengths)
         self.grams, self._gram_of = np.unique(grams, return_inverse=True)
 
@@ -131,14 +134,17 @@ class OverlapIndex:
     def _short(self) -> tuple[_Table, I64, I64]:
         """Shorter items are one gram each: by the hash of their first words, the items that begin so.
 
-        One pass over a document then finds the short items of every length, and the short questions of longer ones.
+        One pass over a document then finds the short items of every length, and questions that stand apart. Of a
+        question too short for that the answer is looked for; its item then counts from ``len(self)`` on.
         """
-        short = np.flatnonzero(((self.lengths > 0) & (self.lengths < self.ngram)) | (self._asked > 0))
-        prefixes = np.array([self._prefix(int(item)) for item in short], np.uint64)
+        behind = np.flatnonzero(self._behind)
+        ahead = np.flatnonzero(((self.lengths > 0) & (self.lengths < self.ngram)) | (self._asked >= self.phrase_floor))
+        begins = np.concatenate([self._offsets[ahead], self._offsets[behind] + self._asked[behind]])
+        prefixes = np.array([words.gram_hash(self._hashes, at, self.phrase_floor) for at in begins], np.uint64)
         known, prefix_of = np.unique(prefixes, return_inverse=True)
         order = np.argsort(prefix_of, kind="stable")
         offsets = np.concatenate([[0], np.cumsum(np.bincount(prefix_of, minlength=len(known)))]).astype(np.int64)
-        return _Table.of(known), offsets, short[order]
+        return _Table.of(known), offsets, np.concatenate([ahead, behind + len(self)])[order]
 
     @cached_property
     def _grams_of(self) -> tuple[I64, I64]:
@@ -165,9 +171,6 @@ class OverlapIndex:
             hashes[1, item] = words.gram_hash(self._hashes, begin + size, answered[item])
         return asked, hashes[0], answered, hashes[1]
 
-    def _prefix(self, item: int) -> np.uint64:
-        return words.gram_hash(self._hashes, self._offsets[item], self.phrase_floor)
-
     def hits(self, texts: pa.Array) -> tuple[I64, I64]:
         """(document, gram) for every n-gram of a document that occurs in an item; repeated ones repeat."""
         hashes, offsets = words.word_hashes(texts, unspaced=self.unspaced)
@@ -179,9 +182,10 @@ class OverlapIndex:
         at, grams = scanned(hashes, offsets, self.ngram, *self._long)
         table, candidates, items = self._short
         begins, prefixes = scanned(hashes, offsets, self.phrase_floor, *table)
-        ends = offsets[np.searchsorted(offsets, begins, side="right")]  # of the documents in which they lie
+        homes = np.searchsorted(offsets, begins, side="right")
+        inside = offsets[homes - 1], offsets[homes]  # where the documents begin and end in which they lie
         whole = np.where(self.num_words < self.ngram, self.lengths, 0), self._whole
-        also, short = whole_items(hashes, begins, prefixes, ends, candidates, items, whole, self._apart)
+        also, short = whole_items(hashes, begins, prefixes, inside, candidates, items, whole, self._apart)
         return np.concatenate([at, also]), np.concatenate([grams, np.searchsorted(self.grams, self._whole[short])])
 
     def matches(self, texts: pa.Array) -> Matches:

@@ -63,17 +63,27 @@ def scanned(hashes, offsets, n, keys, values, bitmap):
 
 
 @njit(cache=True, nogil=True)
-def whole_items(hashes, begins, prefixes, ends, candidates, items, whole, apart):
-    """(word at which it begins, item) of every short item that stands whole where its first words were found."""
+def whole_items(hashes, begins, prefixes, inside, candidates, items, whole, apart):
+    """(word at which it begins, item) of every short item that stands whole, or its question and answer apart.
+
+    Looked at is where its first words were found, or those of its answer (items from ``lengths.size`` on).
+    """
     at, found = np.empty(256, np.int64), np.empty(256, np.int64)
     lengths, gram_hashes = whole
+    starts, ends = inside
     count = 0
     for index in range(begins.size):
         for candidate in range(candidates[prefixes[index]], candidates[prefixes[index] + 1]):
             item = items[candidate]
-            begin, n = begins[index], lengths[item]
-            here = n > 0 and begin + n <= ends[index] and gram_hash(hashes, begin, n) == gram_hashes[item]
-            if not here and not _answered(hashes, begin, ends[index], item, apart):
+            if item >= lengths.size:
+                item -= lengths.size
+                begin = _asked(hashes, starts[index], begins[index], ends[index], item, apart)
+            else:
+                begin, n = begins[index], lengths[item]
+                here = n > 0 and begin + n <= ends[index] and gram_hash(hashes, begin, n) == gram_hashes[item]
+                if not here and not _answered(hashes, begin, ends[index], item, apart):
+                    begin = -1
+            if begin < 0:
                 continue
             if count == at.size:
                 at = np.concatenate((at, np.empty(count, np.int64)))
@@ -94,3 +104,16 @@ def _answered(hashes, begin, end, item, apart):
         if gram_hash(hashes, at, m) == answers[item]:
             return True
     return False
+
+
+@njit(cache=True, nogil=True)
+def _asked(hashes, start, begin, end, item, apart):
+    """Where the question begins whose answer stands here, a few words before it; -1 if there is none."""
+    asked, questions, answered, answers = apart
+    n, m = asked[item], answered[item]
+    if begin + m > end or gram_hash(hashes, begin, m) != answers[item]:
+        return -1
+    for at in range(begin - n, max(begin - n - REACH, start) - 1, -1):
+        if gram_hash(hashes, at, n) == questions[item]:
+            return at
+    return -1

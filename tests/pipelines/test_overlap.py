@@ -94,6 +94,25 @@ def test_a_short_question_with_a_long_answer_is_found_apart_from_it():
     assert found(index(f"{SHORT} {answer}"), f"{SHORT} A: {answer}") == {}
 
 
+@pytest.mark.parametrize(("document", "shown"), [
+    ("Goal: Water evaporates from\nSolution: the surface of all the oceans", True),
+    (f"Water evaporates from {numbered(0, REACH)} the surface of all the oceans", True),
+    (f"Water evaporates from {numbered(0, REACH + 1)} the surface of all the oceans", False),
+    ("Steam evaporates from: the surface of all the oceans", False),
+    ("Water evaporates from where? The surface of all the seas", False),
+    ("The surface of all the oceans: water evaporates from", False),
+])  # fmt: skip
+def test_a_very_short_question_is_found_by_its_answer(document, shown):
+    overlap = index("Water evaporates from the surface of all the oceans", answers=np.array([6]))
+    assert found(overlap, "before", document) == ({(1, 0): (1.0, 9)} if shown else {})
+
+
+def test_question_and_answer_of_few_words_must_stand_together():
+    overlap = index("Spider webs help spiders capture food", answers=np.array([2]))
+    assert found(overlap, "Spider webs help spiders: capture food") == {(0, 0): (1.0, 6)}
+    assert found(overlap, "Spider webs help spiders. Answer: capture food") == {}
+
+
 def test_a_character_counts_half_as_evidence():
     """Five characters are two or three words; ten of them are as much as five words."""
     said = "一二三四五六七八九十"
