@@ -41,8 +41,11 @@ def rows(left: str, right: str) -> Iterator[Row]:
             for here, there in zip_longest(one[start:stop], other[begin:end], fillvalue=""):
                 yield ("≠", *_marked(here, there))
     if max(len(left), len(right)) > MOST:
-        rest = (Text(f"… {max(0, len(text) - MOST):,} more characters, not compared", "dim") for text in (left, right))
-        yield ("", *rest)
+        yield "", _rest(left), _rest(right)
+
+
+def _rest(text: str) -> Text:
+    return Text(f"… {max(0, len(text) - MOST):,} more characters, not compared", "dim")
 
 
 def _lines(text: str) -> list[str]:
