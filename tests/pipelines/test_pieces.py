@@ -1,5 +1,7 @@
 """Pieces: batches of the joined files follow from the rows, and rows that belong together stay together."""
 
+import itertools
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -146,3 +148,54 @@ def test_rows_that_are_nobodys_slice_are_written_without_a_copy(tmp_path, monkey
     with TableWriter(tmp_path, {"whole": pa.schema([TOKENS.field("tokens")])}) as writer:
         writer.write("whole", table.select(["tokens"]))
     assert next(read_batches(tmp_path / "whole")).equals(table.select(["tokens"]))
+
+
+# -- one batch a call, whatever the rows are a piece of --------------------------------------------------------------------
+
+EVERY = pa.schema([
+    ("doc_id", pa.binary(16)), ("text", pa.large_string()), ("reason", pa.string()), ("value", pa.float64()),
+    ("count", pa.int64()), ("sure", pa.bool_()), ("links", pa.list_(pa.string())),
+    ("tokens", pa.large_list(pa.uint16())), ("signature", pa.list_(pa.uint32(), 2)),
+])  # fmt: skip
+EVERY_ROW = st.fixed_dictionaries({
+    "doc_id": st.binary(min_size=16, max_size=16),
+    "text": st.text("aé日", max_size=5),
+    "reason": st.none() | st.text("ab", max_size=3),
+    "value": st.none() | st.floats(allow_nan=False),
+    "count": st.integers(-5, 5),
+    "sure": st.none() | st.booleans(),
+    "links": st.lists(st.none() | st.text("xy", max_size=3), max_size=3),
+    "tokens": st.lists(st.integers(0, 65535), max_size=4),
+    "signature": st.lists(st.integers(0, 9), min_size=2, max_size=2),
+})  # fmt: skip
+
+
+def one_batch(folder, table):
+    folder.mkdir()
+    with TableWriter(folder, {"a": EVERY}) as writer:
+        writer.write("a", table)
+    return (folder / "a").read_bytes()
+
+
+@given(
+    before=st.lists(EVERY_ROW, max_size=9), wanted=st.lists(EVERY_ROW, min_size=1, max_size=20),
+    after=st.lists(EVERY_ROW, max_size=9), cuts=st.lists(st.integers(0, 20), max_size=3),
+)  # fmt: skip
+def test_a_batch_has_the_same_bytes_whatever_its_rows_were_cut_out_of(tmp_path_factory, before, wanted, after, cuts):
+    folder = tmp_path_factory.mktemp("t")
+    whole = one_batch(folder / "whole", pa.Table.from_pylist(wanted, EVERY))
+    longer = pa.Table.from_pylist([*before, *wanted, *after], EVERY)
+    assert one_batch(folder / "slice", longer.slice(len(before), len(wanted))) == whole
+    table, bounds = pa.Table.from_pylist(wanted, EVERY), sorted({0, len(wanted), *(min(c, len(wanted)) for c in cuts)})
+    chunks = [table.slice(a, b - a) for a, b in itertools.pairwise(bounds)]
+    assert one_batch(folder / "chunks", pa.concat_tables(chunks)) == whole
+    taken = longer.take(pa.array(range(len(before), len(before) + len(wanted))))
+    assert one_batch(folder / "taken", taken) == whole
+    read = pa.ipc.open_file(pa.memory_map(str(folder / "whole" / "a"))).read_all()
+    assert one_batch(folder / "read", read) == whole
+    assert read.to_pylist() == wanted
+
+
+def test_no_rows_make_no_batch(tmp_path):
+    one_batch(tmp_path / "none", EVERY.empty_table())
+    assert pa.ipc.open_file(pa.memory_map(str(tmp_path / "none" / "a"))).num_record_batches == 0

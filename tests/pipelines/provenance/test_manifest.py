@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import mmap
 from pathlib import Path
 from urllib.parse import quote
 
 import pytest
+from blake3 import blake3
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import Field
@@ -21,6 +23,7 @@ from pipelines.provenance.manifest import (
     PartRef,
     checked_partition,
     file_entry,
+    hashed,
 )
 from pipelines.provenance.recipe import Recipe, canonical_json, digest
 from pipelines.provenance.store import decoded, encoded
@@ -219,3 +222,14 @@ def test_a_file_entry_is_its_size_and_blake3(tmp_path):
     (tmp_path / "abc").write_bytes(b"abc")
     assert file_entry(tmp_path, "empty").blake3 == digest(b"")
     assert file_entry(tmp_path, "abc") == FileEntry(path="abc", bytes=3, blake3=digest(b"abc"))
+
+
+@pytest.mark.parametrize("extra", [-1, 0, 1])
+@pytest.mark.parametrize("windows", [0, 1, 2, 3])
+def test_a_hash_does_not_depend_on_the_window_through_which_a_file_is_read(tmp_path, monkeypatch, windows, extra):
+    window = mmap.ALLOCATIONGRANULARITY
+    monkeypatch.setattr("pipelines.provenance.manifest.WINDOW_BYTES", window)
+    data = bytes(range(256)) * ((windows * window) // 256 + 1)
+    data = data[: max(0, windows * window + extra)]
+    (tmp_path / "f").write_bytes(data)
+    assert hashed(tmp_path / "f") == (len(data), blake3(data).hexdigest())

@@ -122,3 +122,27 @@ def test_a_torn_file_is_named(tmp_path, keep):
     for read in (read_table, lambda path: list(read_batches(path))):
         with pytest.raises(TableError, match=r"torn\.arrow: is no whole Arrow file"):
             read(tmp_path / "torn.arrow")
+
+
+@pytest.mark.parametrize("num_batches", [1, 3, 4, 5, 9])
+def test_batches_are_the_file_however_often_it_is_mapped_anew(tmp_path, monkeypatch, num_batches):
+    monkeypatch.setattr("pipelines.provenance.tables.BATCH_ROWS", 3)
+    table = pa.table({"n": list(range(3 * num_batches))})
+    write_table(tmp_path / "t", table)
+    whole = [batch["n"].to_pylist() for batch in read_batches(tmp_path / "t")]
+    assert whole == [list(range(start, start + 3)) for start in range(0, 3 * num_batches, 3)]
+    for every in (1, 2, 100):
+        monkeypatch.setattr("pipelines.provenance.tables.MAPPED_BATCHES", every)
+        assert [batch["n"].to_pylist() for batch in read_batches(tmp_path / "t")] == whole
+
+
+def test_a_file_that_is_cut_while_it_is_read_is_no_whole_table(tmp_path, monkeypatch):
+    monkeypatch.setattr("pipelines.provenance.tables.BATCH_ROWS", 3)
+    monkeypatch.setattr("pipelines.provenance.tables.MAPPED_BATCHES", 1)
+    write_table(tmp_path / "t", pa.table({"n": list(range(9))}))
+    batches = read_batches(tmp_path / "t")
+    assert next(batches)["n"].to_pylist() == [0, 1, 2]
+    (tmp_path / "other").write_bytes((tmp_path / "t").read_bytes()[:-30])
+    (tmp_path / "other").replace(tmp_path / "t")
+    with pytest.raises(TableError, match="is no whole Arrow file"):
+        next(batches)
