@@ -52,14 +52,22 @@ def _own(column: pa.ChunkedArray) -> pa.Array:
 
     A slice would drag its parent's offsets and validity bits into the file.
     """
-    if column.num_chunks == 1:
-        array = column.chunk(0)
-        last = 8 if pa.types.is_large_list(array.type) else 0  # nbytes leaves the end of the last row out
-        is_whole = array.nbytes + last == array.get_total_buffer_size()
-        if is_whole and array.offset == 0 and array.buffers()[0] is None:
-            return array
+    if column.num_chunks == 1 and _is_whole(column.chunk(0)):
+        return column.chunk(0)
     taken = column.take(pa.array(np.arange(len(column)))).combine_chunks()
     return taken.chunk(0) if isinstance(taken, pa.ChunkedArray) else taken
+
+
+def _is_whole(array: pa.Array) -> bool:
+    """Whether the buffers hold the rows and nothing else; of bits nobody can tell, since they fill whole bytes."""
+    nested = (
+        pa.types.is_list(array.type) or pa.types.is_large_list(array.type) or pa.types.is_fixed_size_list(array.type)
+    )
+    for one in (array, array.values) if nested else (array,):
+        if one.buffers()[0] is not None or pa.types.is_boolean(one.type):
+            return False
+    last = 8 if pa.types.is_large_list(array.type) else 0  # nbytes leaves the end of the last row out
+    return array.offset == 0 and array.nbytes + last == array.get_total_buffer_size()
 
 
 def rows_of(pieces: Sequence[Path], name: str, columns: list[str] | None = None) -> Iterator[pa.Table]:
