@@ -167,11 +167,17 @@ def _as_words(column: pa.ChunkedArray, width: int) -> NDArray[np.uint64]:
 
 
 def _first_of_equals(rows: NDArray[np.uint64]) -> I64:
-    """For each row the index of the first equal row."""
-    order = np.lexsort(rows.T)  # stable: equal rows stay in their order
-    ordered = rows[order]
-    fresh = np.ones(len(rows), bool)
-    fresh[1:] = (ordered[1:] != ordered[:-1]).any(axis=1)
-    first = np.empty(len(rows), np.int64)
-    first[order] = order[np.flatnonzero(fresh)[np.cumsum(fresh) - 1]] if len(rows) else order
+    """For each row the index of the first equal row; only rows that share their first word are compared whole."""
+    by_word = np.argsort(rows[:, 0].copy())
+    ordered = rows[by_word, 0]
+    again = np.zeros(len(rows) + 1, bool)  # has the word of the one before it
+    again[1:-1] = ordered[1:] == ordered[:-1]
+    alike = np.sort(by_word[again[:-1] | again[1:]])
+    first = np.arange(len(rows))
+    if len(alike):
+        order = np.lexsort(rows[alike].T)  # stable: equal rows stay in their order
+        some = rows[alike[order]]
+        fresh = np.ones(len(order), bool)
+        fresh[1:] = (some[1:] != some[:-1]).any(axis=1)
+        first[alike[order]] = alike[order[np.flatnonzero(fresh)[np.cumsum(fresh) - 1]]]
     return first

@@ -158,6 +158,14 @@ def test_what_is_no_date_is_not_a_number():
     assert np.isnan(found).tolist() == [False, True, True, False]
 
 
+@given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2)), max_size=20))
+def test_the_first_of_equal_rows_is_found(rows):
+    from pipelines import survival
+
+    found = survival._first_of_equals(np.array(rows, np.uint64).reshape(-1, 2))
+    assert found.tolist() == [rows.index(row) for row in rows]
+
+
 # -- the star rule under every order --------------------------------------------------------------------------------
 
 
