@@ -2,9 +2,8 @@
 
 - speed: processor seconds of one thread for texts in memory against GSM8K, MMLU, ARC-Easy and PIQA;
 - recall: each item stands once in a page of prose, its case, its punctuation, its line breaks or all three changed;
-  found is what the default recipe would act on. ``joined`` deletes punctuation inside words too ("dont", "35"), which
-  changes the words themselves and is no promise; ``labelled`` sets "Question:" and
-  "Answer:" before them: one of the two must have five words in a piece;
+  found is what the default recipe would act on. ``joined`` deletes punctuation inside words too ("dont", "35").
+  ``labelled`` sets "Question:" and "Answer:" before them: one of the two must have five words in a piece;
 - planted: the items that stand in the planted corpus of the shared data, against its list;
 - false items: items of which 0.8 is shown by books, plays and speeches that are older than all of them;
 - agreement: on words of letters that spaCy leaves whole the two rules coincide (any 12-gram of question and answer);
@@ -25,15 +24,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 import pyarrow as pa
 
 from benchmarks.peer import Peer, python_with
 from benchmarks.report import report, versions
 from pipelines.decontaminate import DecontaminateRecipe
-from pipelines.overlap import OverlapIndex, matches_of
-from pipelines.words import word_hashes
+from pipelines.item_index import ItemIndex
+from pipelines.overlap import Check, Matcher, OverlapIndex, matches_of
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 DATA = Path(os.environ.get("STEMMA_SHARED_DATA", CHECKOUT.parent / "shared" / "data"))
@@ -126,20 +124,19 @@ def pages(items: list[str], noise: Callable[[str, random.Random], str], prose: l
 # -- measuring -------------------------------------------------------------------------------------------------
 
 
-def index_of(pairs: list[tuple[str, str]]) -> OverlapIndex:
+def index_of(pairs: list[tuple[str, str]]) -> ItemIndex:
     """As the default recipe makes it of questions and answers."""
     recipe = DecontaminateRecipe()
-    texts = pa.array([f"{question} {answer}" for question, answer in pairs], pa.large_string())
-    answers = np.diff(word_hashes(pa.array([answer for _, answer in pairs], pa.large_string()), unspaced=True)[1])
     sizes = recipe.ngram, recipe.floor, recipe.phrase_floor
-    return OverlapIndex(texts, *sizes, unspaced=recipe.unspaced, answers=answers)
+    questions, answers = [f"{question} " for question, _ in pairs], [answer for _, answer in pairs]
+    return ItemIndex(questions, answers, sizes, recipe.unspaced)
 
 
 def column(texts: list[str]) -> pa.ChunkedArray:
     return pa.chunked_array([pa.array(texts, pa.large_string())])
 
 
-def found(index: OverlapIndex, texts: list[str], coverage: float) -> list[tuple[int, int]]:
+def found(index: Matcher, texts: list[str], coverage: float) -> list[tuple[int, int]]:
     """(document, item) with at least this coverage."""
     return [
         (int(d), int(i))
@@ -149,9 +146,9 @@ def found(index: OverlapIndex, texts: list[str], coverage: float) -> list[tuple[
     ]
 
 
-def recalled(index: OverlapIndex, items: list[str], prose: list[str]) -> dict[str, float]:
+def recalled(index: ItemIndex, items: list[str], prose: list[str]) -> dict[str, float]:
     """By kind of noise the share of checkable items that are found in their own page."""
-    checkable = np.flatnonzero(index.lengths > 0)
+    checkable = [i for i, check in enumerate(index.checks) if check != Check.NO]
     limit = DecontaminateRecipe().coverage
     shares = {}
     for name, noise in NOISES.items():
@@ -161,7 +158,7 @@ def recalled(index: OverlapIndex, items: list[str], prose: list[str]) -> dict[st
     return shares
 
 
-def planted_found(index: OverlapIndex, items: list[Item], texts: list[str], ids: list[str]) -> dict[str, int]:
+def planted_found(index: Matcher, items: list[Item], texts: list[str], ids: list[str]) -> dict[str, int]:
     """Of the planted items of the shared data: how many are found, and what else is."""
     rows = {(t["doc"], t["task"], t["row"]) for t in lines_of("corpora/planted/truth/contamination.jsonl")}
     hits = {
@@ -239,16 +236,16 @@ def main() -> None:
     with Peer(python_with("datatrove-decont", *PEER), CHECKOUT / "benchmarks" / "decontaminate_peer.py") as peer:
         installed = peer.ask(ask="versions")
         beside = coinciding(peer, items, corpus[:: 5 if quick else 1])
-    promised = [recall[name] for name in ("case", "punctuation", "line_breaks", "together")]
+    promised = [recall[name] for name in ("case", "punctuation", "line_breaks", "together", "joined")]
     ratio = beside["datatrove_seconds"] / beside["seconds"]
     report(
         "decontaminate",
         [
             ["scan of one core", f"{mb_s:.0f} MB/s", f"{num_bytes / 1e6:.1f} MB, {len(items)} items", ">= 100"],
-            *([f"recall, {n}", f"{v:.4f}", f"{int((index.lengths > 0).sum())} items", "" if n in ("joined", "labelled") else ">= 0.998"]
+            *([f"recall, {n}", f"{v:.4f}", f"{len(items) - index.checks.count(Check.NO)} items", "" if n == "labelled" else ">= 0.998"]
               for n, v in recall.items()),
             ["planted items found", truth["found"], f"of {truth['planted']}, {truth['others']} others", "all"],
-            ["items not checkable", int((index.lengths == 0).sum()), f"of {len(items)}", ""],
+            ["items not checkable", index.checks.count(Check.NO), f"of {len(items)}", ""],
             ["false items", len(false_items), f"{sum(map(len, prose)) / 1e6:.1f} MB of old prose", "0"],
             ["decisions equal to datatrove's", beside["alike"], f"of {beside['documents']}, {beside['hit']} hit", "all"],
             ["times datatrove", f"{ratio:.0f}", f"{beside['mb'] / beside['datatrove_seconds']:.2f} MB/s", ""],

@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 if TYPE_CHECKING:
+    from pipelines.item_index import ItemIndex
     from pipelines.overlap import OverlapIndex
 
 CUTS = "cuts.arrow"
@@ -51,7 +52,7 @@ class Cut(NamedTuple):
                 "sha256_in": sha256_in, "sha256_out": sha256_out}  # fmt: skip
 
 
-def cut(text: str, index: OverlapIndex, coverage: float) -> Cut:
+def cut(text: str, index: OverlapIndex | ItemIndex, coverage: float) -> Cut:
     """Take out of a text what it shows of items of which it shows at least this share."""
     from pipelines.words import word_hashes, word_places
 

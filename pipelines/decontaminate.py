@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -25,7 +25,8 @@ from pipelines.provenance.tables import rows_digest
 from pipelines.selection import by_doc_id, ids, write_rows
 
 if TYPE_CHECKING:
-    from pipelines.overlap import Matches, OverlapIndex
+    from pipelines.item_index import ItemIndex
+    from pipelines.overlap import Matches
 
 VERSION = "2"
 
@@ -61,7 +62,7 @@ class _Items:
     """All items of all suites, in the order of the suites."""
 
     table: pa.Table  # suite, task, item_id, origin
-    index: OverlapIndex
+    index: ItemIndex
 
 
 def training_documents(
@@ -101,38 +102,32 @@ def training_documents(
 
 
 def _read_items(prompts: Sequence[Artifact], recipe: DecontaminateRecipe) -> _Items:
-    from pipelines.overlap import OverlapIndex
+    from pipelines.item_index import ItemIndex
 
     schema = pa.schema([(name, pa.string()) for name in ("suite", "task", "item_id", "origin")])
-    named, texts, asked = [schema.empty_table()], [pa.array([], pa.large_string())], [pa.array([], pa.large_string())]
+    named, questions, answers = [schema.empty_table()], list[str](), list[str]()
     for suite in prompts:
         table = suite.table(ITEMS)
         names = pa.array([suite.key.partition] * table.num_rows, pa.string())
         named.append(pa.table([names, table["task"], table["item_id"], _origins(table)], schema=schema))
-        texts += table["text"].cast(pa.large_string()).chunks
-        asked.append(_questions(table))
+        for question, answer in _in_two(table):
+            questions.append(question)
+            answers.append(answer)
     table = pa.concat_tables(named).combine_chunks()
     keys = list(zip(*(table[name].to_pylist() for name in schema.names[:3]), strict=True))
     if len(set(keys)) < len(keys):
         twice = next(key for position, key in enumerate(keys) if key in keys[:position])
         raise ValueError(f"benchmark item {'/'.join(twice)} occurs twice; item_ids must differ inside a task.")
-    whole, questions = pa.concat_arrays(texts), pa.concat_arrays(asked)
-    answers = _num_words(whole, recipe) - _num_words(questions, recipe)
     sizes = recipe.ngram, recipe.floor, recipe.phrase_floor
-    return _Items(table, OverlapIndex(whole, *sizes, unspaced=recipe.unspaced, answers=answers))
+    return _Items(table, ItemIndex(questions, answers, sizes, recipe.unspaced))
 
 
-def _questions(items: pa.Table) -> pa.Array:
-    """Of each item what stands before its answer; all of it where nobody says where the answer begins."""
+def _in_two(items: pa.Table) -> Iterator[tuple[str, str]]:
+    """Question and answer of each item; all is question where nobody says where the answer begins."""
     texts = items["text"].to_pylist()
     starts = items["answer_start"].to_pylist() if "answer_start" in items.column_names else [None] * len(texts)
-    return pa.array([text[:start] for text, start in zip(texts, starts, strict=True)], pa.large_string())
-
-
-def _num_words(texts: pa.Array, recipe: DecontaminateRecipe) -> NDArray[np.int64]:
-    from pipelines.words import word_hashes
-
-    return np.diff(word_hashes(texts, unspaced=recipe.unspaced)[1])
+    for text, start in zip(texts, starts, strict=True):
+        yield (text, "") if start is None else (text[:start], text[start:])
 
 
 def _origins(items: pa.Table) -> list[str]:

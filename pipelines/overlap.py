@@ -25,7 +25,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -248,7 +248,13 @@ class OverlapIndex:
         return hit / np.maximum(total, 1)  # sums of ones: exact whatever their order
 
 
-def matches_of(index: OverlapIndex, texts: pa.ChunkedArray) -> Iterator[Matches]:
+class Matcher(Protocol):
+    """Whatever tells matches of texts."""
+
+    def matches(self, texts: pa.Array) -> Matches: ...
+
+
+def matches_of(index: Matcher, texts: pa.ChunkedArray) -> Iterator[Matches]:
     """Matches of a whole column, a bounded number of bytes at a time; rows are those of the column."""
     start = 0
     for piece in words.pieces(texts):
