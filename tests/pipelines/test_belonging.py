@@ -14,7 +14,7 @@ from test_dedup import TEXT, clustered
 from test_shards import learned, sharded, sharded_heldout, texts
 from test_unique import made_heldout, made_unique
 
-from pipelines import shards, signatures
+from pipelines import shards, signatures, tokenizing
 from pipelines.decontaminate import DecontaminateRecipe, training_documents
 from pipelines.dedup import DedupRecipe, cluster
 from pipelines.provenance.artifact import Artifact
@@ -128,7 +128,9 @@ def test_bytes_do_not_depend_on_how_many_documents_are_encoded_at_once(corpora, 
     training = trained(corpora, {"a/1": texts("a"), "b/1": []}, {}, ratio=0)
     vocab = learned(corpora, training)
     expected = sharded(corpora, training, vocab).content
-    monkeypatch.setattr(shards, "ENCODED_TOGETHER", together)
+    monkeypatch.setattr(tokenizing, "TOGETHER", together)
+    monkeypatch.setattr(tokenizing, "CACHE_BYTES", 20 * together)
+    tokenizing.encoder.cache_clear()  # else its table knows every unit already
     again = corpora.run(
         "token_shards", "mine", "2", ShardRecipe(), [training, vocab], lambda d: shard(training, vocab, ShardRecipe(), d),
         force=True,
