@@ -87,9 +87,9 @@ def grouped(items: Iterable[tuple[Item, int]], max_bytes: int = 0) -> list[list[
     """Items with their sizes, cut into runs of at most ``max_bytes`` (0: ``PIECE_BYTES``) or of one larger item."""
     groups: list[list[Item]] = []
     max_bytes = max_bytes or PIECE_BYTES
-    filled = max_bytes
+    filled = 0
     for item, num_bytes in items:
-        if filled + num_bytes > max_bytes:
+        if not groups or filled + num_bytes > max_bytes:
             groups.append([])
             filled = 0
         groups[-1].append(item)

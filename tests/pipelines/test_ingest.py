@@ -107,6 +107,13 @@ def test_neither_the_number_of_workers_nor_the_size_of_pieces_changes_a_byte(tmp
         assert again.digest == one.digest
 
 
+def test_empty_files_are_read_wherever_they_stand(tmp_path):
+    for name, lines in (("a", []), ("b", [{"text": "One line of text."}]), ("c", [])):
+        write_lines(tmp_path / "data" / f"{name}.jsonl", lines)
+    artifact = made(tmp_path / "store", tmp_path / "data")
+    assert (artifact.counts["seen"], artifact.counts["files"]) == (1, 3)
+
+
 def test_files_that_are_split_differently_hold_the_same_documents(tmp_path):
     rows = [{"text": f"The {n % 7}th of the same few lines."} for n in range(40)]
     write_lines(tmp_path / "whole" / "a.jsonl", rows)

@@ -4,6 +4,8 @@ import os
 import signal
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pipelines.tasks import UNFINISHED, Task, TaskError, cores, grouped, run_tasks
 
@@ -71,3 +73,49 @@ def test_small_items_are_grouped_and_a_large_one_stands_alone():
 def test_the_number_of_workers_can_be_said(monkeypatch):
     monkeypatch.setenv("STEMMA_WORKERS", "7")
     assert cores() == 7
+
+
+@given(st.lists(st.integers(0, 50), max_size=60), st.integers(1, 40))
+def test_groups_hold_every_item_once_in_order_and_are_as_large_as_they_may_be(sizes, limit):
+    groups = grouped(enumerate(sizes), limit)
+    assert [item for group in groups for item in group] == list(range(len(sizes)))
+    filled = [sum(sizes[item] for item in group) for group in groups]
+    assert all(size <= limit or len(group) == 1 for size, group in zip(filled, groups, strict=True))
+    following = [sizes[group[0]] for group in groups[1:]]
+    assert all(size + more > limit for size, more in zip(filled, following, strict=False)), "no group ends too early"
+
+
+def test_the_cut_of_the_work_does_not_know_the_number_of_workers(monkeypatch):
+    """Pieces of one attempt must fit the next one, which may have more cores."""
+    cuts = []
+    for workers in ("1", "2", "64"):
+        monkeypatch.setenv("STEMMA_WORKERS", workers)
+        cuts.append(grouped((n, 5 << 20) for n in range(40)))
+    assert cuts[0] == cuts[1] == cuts[2]
+    assert {len(group) for group in cuts[0][:-1]} == {6}  # 30 of 32 MiB
+
+
+def test_a_torn_piece_of_an_earlier_attempt_is_thrown_away(tmp_path):
+    torn = tmp_path / f"0{UNFINISHED}"
+    torn.mkdir()
+    (torn / "t").write_text("half")
+    (torn / "left over").write_text("from the attempt before")
+    (piece,) = run_tasks(write, TASKS[:1], tmp_path, workers=1)
+    assert [path.name for path in piece.iterdir()] == ["t"]
+    assert (piece / "t").read_text() == "text 0"
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_how_much_is_done_is_told_from_what_was_there_to_the_end(tmp_path, workers):
+    run_tasks(write, TASKS[:2], tmp_path, workers=1)
+    told = []
+    run_tasks(write, TASKS, tmp_path, workers=workers, tell=lambda done, total: told.append((done, total)))
+    assert told[0] == (2, 5)
+    assert told[-1] == (5, 5)
+    assert told == sorted(told)
+
+
+@pytest.mark.parametrize("said", ["0", "-3"])
+def test_fewer_than_one_worker_is_one(monkeypatch, said):
+    monkeypatch.setenv("STEMMA_WORKERS", said)
+    assert cores() == 1
