@@ -22,12 +22,11 @@ def trainers() -> list[psutil.Process]:
 
 
 def wait_for(condition, seconds):
+    """What the condition gave when it first held, or what it gave last: it is looked at once a time."""
     deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if condition():
-            return True
+    while not (found := condition()) and time.monotonic() < deadline:
         time.sleep(0.05)
-    return False
+    return found
 
 
 def mine(folder) -> list[psutil.Process]:
@@ -86,9 +85,10 @@ def test_killing_the_step_process_or_the_run_worker_kills_the_trainer(empty, vic
         "demo",
     ]
     with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        assert wait_for(lambda: mine(empty.folder), 120), "the trainer did not start"
+        started = wait_for(lambda: mine(empty.folder), 120)
+        assert started, "the trainer did not start"
         worker = psutil.Process(process.pid)
-        step = psutil.Process(mine(empty.folder)[0].pid)
+        step = started[0]  # not looked up again: in the moment of its exec a process has no command line
         while step.ppid() != worker.pid:
             step = step.parent() or pytest.fail("the trainer does not descend from the run worker")
         (step if victim == "step" else worker).send_signal(signal.SIGKILL)
