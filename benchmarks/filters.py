@@ -27,12 +27,14 @@ import pyarrow as pa
 from benchmarks.peer import CACHE, Peer, python_with
 from benchmarks.report import machine, report, versions
 from pipelines.clean import CACHE_BYTES
+from pipelines.clean_recipe import CleanRecipe
 from pipelines.distributions import documentation, installed_distributions, listed_documents
 from pipelines.filters import c4, fineweb, gopher_quality, gopher_repetition, refinedweb
 from pipelines.filters.chunk_vocabulary import ChunkVocabulary
 from pipelines.filters.regex_words import regex_word_counts, regex_words
 from pipelines.filters.rules import broken_rule, judged
 from pipelines.filters.spacy_words import spacy_sentence_counts, spacy_words
+from pipelines.filters.spans import column_of
 from pipelines.language import identified
 from pipelines.words import pieces
 
@@ -47,6 +49,7 @@ FAMILIES = (
     (c4.RULES, c4.C4Recipe()),
     (fineweb.RULES, fineweb.FineWebRecipe()),
 )
+FIVE_FAMILIES = (*FAMILIES, (refinedweb.RULES, refinedweb.RefinedWebRecipe()))
 KEPT = -1
 
 
@@ -92,10 +95,11 @@ def four_families(texts: pa.Array, vocabulary: ChunkVocabulary) -> tuple[pl.Data
     """Signals of the four families with spaCy's words, and the texts that C4 leaves."""
     lines: list[np.ndarray] = []
 
-    def sentence_counts(column: pa.Array) -> np.ndarray:
+    def sentence_counts(column: pa.Array, of_lines: np.ndarray) -> np.ndarray:
+        column = column_of(column, of_lines)
         words = spacy_words(column, vocabulary)
         lines.append(np.diff(words.offsets))
-        return spacy_sentence_counts(column, words)
+        return spacy_sentence_counts(column, words=words)
 
     words = spacy_words(texts, vocabulary)
     signals = gopher_repetition.signals(texts, words) | gopher_quality.signals(texts, words)
@@ -140,8 +144,7 @@ def default_preset(texts: pa.Array) -> None:
         signals |= left.signals
         signals |= fineweb.counted_signals(left.texts, regex_word_counts(left.texts), FAMILIES[3][1])
         signals |= refinedweb.edited(left.texts, refinedweb.RefinedWebRecipe()).signals
-        for rules, recipe in FAMILIES:
-            judged(signals, rules, recipe)
+        judged(signals, [rule for rules, _ in FIVE_FAMILIES for rule in rules], CleanRecipe())
 
 
 def languages(texts: pa.Array) -> None:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from pipelines.filters.spans import Words
 
 Counts = Callable[[pa.LargeStringArray], NDArray[np.int64]]
+LineCounts = Callable[..., NDArray[np.int64]]  # of texts or, given where they begin and end, of lines within them
 
 
 class WordRule(NamedTuple):
@@ -23,7 +24,7 @@ class WordRule(NamedTuple):
     version: str
     words: Callable[[pa.LargeStringArray], Words]
     word_counts: Counts
-    sentence_counts: Counts
+    sentence_counts: LineCounts
 
 
 def word_rule(name: str) -> WordRule:

@@ -54,7 +54,7 @@ SIGNALS = [
     pa.field("num_sentences", pa.int64()),  # of the kept lines, each of which has one at least
 ]
 
-SentenceCounts = Callable[[pa.LargeStringArray], Any]  # lines -> int64 [lines]
+SentenceCounts = Callable[[pa.LargeStringArray, Any], Any]  # texts, where lines begin and end [2, lines] -> [lines]
 
 
 def edited(texts: pa.LargeStringArray, recipe: C4Recipe, sentence_counts: SentenceCounts | None = None) -> Edited:
@@ -74,11 +74,12 @@ def edited(texts: pa.LargeStringArray, recipe: C4Recipe, sentence_counts: Senten
     bounds = (recipe.max_c4_word_chars, recipe.min_c4_line_words)
     data, offsets, bits, _ = bitmaps(texts)
     room = [memory(offsets[-1], np.uint8) for _ in range(2)]
-    out, ends, cuts, lines, line_ends, first_line, counted = c4_kernel.edited(
+    out, ends, cuts, lines, first_line, counted = c4_kernel.edited(
         data, offsets, bits, flags(), *bounds, *switches, *room
     )
-    sentences = np.zeros(len(line_ends) + 1, np.int64)
-    np.cumsum((sentence_counts or regex_sentence_counts)(edited_column(lines, line_ends)), out=sentences[1:])
+    left = edited_column(out, ends)
+    sentences = np.zeros(lines.shape[1] + 1, np.int64)
+    np.cumsum((sentence_counts or regex_sentence_counts)(left, lines), out=sentences[1:])
     columns = [*counted, np.diff(first_line), np.diff(sentences[first_line])]
     signals = {f.name: pa.array(column, f.type) for f, column in zip(SIGNALS, columns, strict=True)}
-    return Edited(edited_column(out, ends), cut_table(cuts, CUT_RULES), signals)
+    return Edited(left, cut_table(cuts, CUT_RULES), signals)

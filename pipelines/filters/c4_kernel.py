@@ -45,34 +45,51 @@ _EDIT, _NEEDED = _bytes("edit]"), _bytes("citation needed]")
 
 
 @njit(cache=True, nogil=True)
-def edited(data, offsets, bits, table, max_chars, min_words, citations, terminal, javascript, policy, out, lines):
-    """Edited bytes and where each text ends; cuts [n, 4]; kept lines, where each ends, the first of each document;
-    counts [3, docs]: lines with lorem ipsum, with a curly bracket, and the latter before any of the former.
+def edited(data, offsets, bits, table, max_chars, min_words, citations, terminal, javascript, policy, out, line):
+    """Edited bytes and where each text ends; cuts [n, 4]; where each kept line begins and ends there: [2, lines]; the
+    first of each document; counts [3, docs]: lines with lorem ipsum, with a curly bracket, and the latter before any
+    of the former. ``line`` is room for the longest line.
     """
     num_docs, total = offsets.size - 1, offsets[-1]
     anchors = np.empty((len(bits), 1), np.uint64)
     _fill_anchors(data, anchors)
     ends, first_line = np.empty(num_docs, np.int64), np.empty(num_docs + 1, np.int64)
-    counted, line_ends = np.zeros((3, num_docs), np.int64), np.empty(count(bits, BREAKS, 0, total) + num_docs, np.int64)
+    counted, lines = (
+        np.zeros((3, num_docs), np.int64),
+        np.empty((2, count(bits, BREAKS, 0, total) + num_docs), np.int64),
+    )
     cuts, spans = np.empty((1024, 4), np.int64), np.empty((1024, 3), np.int64)
-    filled = num_cuts = num_lines = line_bytes = np.int64(0)
+    filled = num_cuts = num_lines = np.int64(0)
     for doc in range(num_docs):
         start, end = offsets[doc], offsets[doc + 1]
         first_line[doc] = num_lines
         most = 4 * count(bits, BREAKS, start, end) + 4 + count(anchors, _ANCHORS, start, end)
         spans = room_for(spans, np.int64(0), most)
-        num_lines, line_bytes, num_spans = _walk(
+        num_lines, num_spans = _walk(
             data, start, end, bits, anchors, table, max_chars, min_words, citations, terminal, javascript, policy,
-            spans, lines, line_bytes, line_ends, num_lines, counted[:, doc],
+            spans, line, lines[1], num_lines, counted[:, doc],
         )  # fmt: skip
         cuts = room_for(cuts, num_cuts, num_spans + np.int64(2))
         first, last = visible_bounds(bits, start, end, spans[:num_spans])
+        begin = filled
         filled, num_cuts = emit(
             data, bits, start, end, spans[:num_spans], first, last, doc, out, filled, cuts, num_cuts
         )
         ends[doc] = filled
+        _place(lines, first_line[doc], num_lines, begin, filled)
     first_line[num_docs] = num_lines
-    return out[:filled], ends, cuts[:num_cuts], lines[:line_bytes], line_ends[:num_lines], first_line, counted
+    return out[:filled], ends, cuts[:num_cuts], lines[:, :num_lines], first_line, counted
+
+
+@inner
+def _place(lines, first, behind, begin, end):
+    """From the lengths of a document's lines, where they stand in its text, whose edges are stripped of empty ones."""
+    at = begin
+    for line in range(first, behind):
+        size = lines[1, line]
+        lines[0, line], lines[1, line] = min(at, end), min(at + size, end)
+        if size or at > begin:
+            at += size + 1
 
 
 @inner
@@ -103,11 +120,9 @@ def _fill_anchors(data, anchors):
 @inner
 def _walk(
     data, start, end, bits, anchors, table, max_chars, min_words, citations, terminal, javascript, policy,
-    spans, lines, line_bytes, line_ends, num_lines, counted,
+    spans, edited_line, sizes, num_lines, counted,
 ):  # fmt: skip
-    """Judge every line of a document: spans of what goes, and what stays is copied to ``lines``; how many lines,
-    bytes and spans.
-    """
+    """Judge every line of a document: spans of what goes, and the size of each line that stays; how many of both."""
     num_spans, next_line = np.int64(0), start
     while next_line < end:
         line = next_line
@@ -117,21 +132,22 @@ def _walk(
         visible_end = last_clear(bits, SPACES, visible, at)
         is_long = visible_end - visible > max_chars and _has_long_word(data, bits, visible, visible_end, max_chars)
         found = _found(data, line, at, anchors)
-        kept_from, spans_before = line_bytes, num_spans
+        spans_before = num_spans
         last_end = spans[num_spans - 1, 1] if num_spans else 0
         num_spans = add_span(spans, num_spans, line, visible, WHITE_SPACE)
+        size = visible_end - visible
+        is_terminated = not terminal or _is_terminated(data, visible, visible_end)
         if citations and found & _HAS_BRACKET and not is_long:
-            line_bytes, num_spans = _without_citations(
-                data, visible, visible_end, anchors, table, spans, num_spans, lines, line_bytes
+            size, num_spans = _without_citations(
+                data, visible, visible_end, anchors, table, spans, num_spans, edited_line
             )
-            if line_bytes - kept_from != visible_end - visible:
-                found = _phrases(lines, kept_from, line_bytes)
-        else:
-            line_bytes = copy(data, visible, visible_end, lines, line_bytes)
+            if size != visible_end - visible:
+                found = _phrases(edited_line, np.int64(0), size)
+                is_terminated = not terminal or _is_terminated(edited_line, np.int64(0), size)
         verdict = np.int64(0)
         if is_long:
             verdict = LONG_WORD
-        elif terminal and not _is_terminated(lines, kept_from, line_bytes):
+        elif not is_terminated:
             verdict = UNTERMINATED
         elif num_pieces(bits, visible, visible_end) < min_words:
             verdict = FEW_WORDS
@@ -145,7 +161,7 @@ def _walk(
                 if policy and found & _HAS_POLICY:
                     verdict = POLICY
         if verdict:
-            line_bytes, num_spans = kept_from, spans_before
+            num_spans = spans_before
             if num_spans:
                 spans[num_spans - 1, 1] = last_end
             verdict = WHITE_SPACE if visible == visible_end else verdict
@@ -154,9 +170,9 @@ def _walk(
             num_spans = add_span(spans, num_spans, visible_end, at, WHITE_SPACE)
             if next_line - at > 1 or (next_line > at and data[at] != 0x0A):
                 num_spans = add_span(spans, num_spans, at, next_line, BREAK_START)
-            line_ends[num_lines] = line_bytes
+            sizes[num_lines] = size
             num_lines += 1
-    return num_lines, line_bytes, num_spans
+    return num_lines, num_spans
 
 
 @inner
@@ -259,19 +275,20 @@ def _phrases(data, start, end):
 
 
 @inner
-def _without_citations(data, start, end, anchors, table, spans, num_spans, lines, filled):
+def _without_citations(data, start, end, anchors, table, spans, num_spans, out):
     r"""Copy a line but for what matches ``\[\d*]|\[edit]|\[citation needed]``."""
     at = kept = start
+    filled = np.int64(0)
     while at < end:
         at = next_set(anchors, _ANCHORS, at, end)
         stop = _citation_end(data, at, end, table) if at < end and data[at] == 0x5B else at
         if stop > at:
-            filled = copy(data, kept, at, lines, filled)
+            filled = copy(data, kept, at, out, filled)
             num_spans = add_span(spans, num_spans, at, stop, CITATION)
             at = kept = stop
         else:
             at += 1
-    return copy(data, kept, end, lines, filled), num_spans
+    return copy(data, kept, end, out, filled), num_spans
 
 
 @inner

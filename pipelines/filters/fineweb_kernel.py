@@ -10,7 +10,7 @@ from numba import njit
 
 from pipelines.filters.bitmap_kernel import FEEDS, SPACES, TERMINALS, count, next_clear, next_set, num_characters
 from pipelines.filters.characters import inner
-from pipelines.filters.repetition_kernel import hash_of, is_new, most_lines
+from pipelines.filters.repetition_kernel import cleared, hash_of, is_new, most_lines, table_bits
 
 
 @njit(cache=True, nogil=True)
@@ -21,21 +21,18 @@ def counts(data, offsets, bits, short_chars):
     earlier one; characters of the text but line feeds; line feeds.
     """
     num_docs = offsets.size - 1
-    size = 32
-    while size < 2 * most_lines(offsets, bits):
-        size *= 2
     out = np.zeros((num_docs, 6), np.int64)
-    keys, stamps = np.empty(size, np.uint64), np.zeros(size, np.int64)
+    keys = np.empty(1 << table_bits(most_lines(offsets, bits)), np.uint64)
     for doc in range(num_docs):
         start, end = offsets[doc], offsets[doc + 1]
-        _fill(data, start, end, bits, short_chars, keys, stamps, doc + 1, out[doc])
         out[doc, 5] = count(bits, FEEDS, start, end)
+        _fill(data, start, end, bits, short_chars, keys, cleared(keys, out[doc, 5] + 1), out[doc])
         out[doc, 4] = num_characters(bits, start, end) - out[doc, 5]
     return out
 
 
 @inner
-def _fill(data, at, end, bits, short_chars, keys, stamps, stamp, row):
+def _fill(data, at, end, bits, short_chars, keys, shift, row):
     while at < end:
         line = at
         at = next_set(bits, FEEDS, at, end)
@@ -44,7 +41,7 @@ def _fill(data, at, end, bits, short_chars, keys, stamps, stamp, row):
             chars = num_characters(bits, line, at)
             row[1] += _is_terminal(data, bits, line, at)
             row[2] += chars <= short_chars
-            if not is_new(hash_of(data, line, at), keys, stamps, stamp):
+            if not is_new(hash_of(data, line, at), keys, shift):
                 row[3] += chars
         at += 1
 

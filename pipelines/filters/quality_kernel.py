@@ -11,9 +11,11 @@ from numba import njit
 from pipelines.filters.bitmap_kernel import (
     BREAKS,
     ONE,
+    RESTS,
     SPACES,
     between,
     block_start,
+    count,
     last_clear,
     next_clear,
     next_set,
@@ -56,19 +58,19 @@ def counts(data, offsets, bits, base, starts, ends, first_word, table):
     out = np.zeros((10, num_docs), np.int64)
     for doc in range(num_docs):
         out[0, doc] = first_word[doc + 1] - first_word[doc]
-        _count_words(data, base, starts, ends, first_word[doc], first_word[doc + 1], table, out[:, doc])
-        _count_lines(data, offsets[doc], offsets[doc + 1], bits, out[:, doc])
-        _count_signs(data, offsets[doc], offsets[doc + 1], out[:, doc])
+        is_ascii = count(bits, RESTS, offsets[doc], offsets[doc + 1]) == 0
+        _count_words(data, base, starts, ends, first_word[doc], first_word[doc + 1], is_ascii, table, out[:, doc])
+        _count_signs(data, offsets[doc], offsets[doc + 1], bits, out[:, doc])
     return out
 
 
 @inner
-def _count_words(data, base, starts, ends, first, last, table, row):
+def _count_words(data, base, starts, ends, first, last, is_ascii, table, row):
     words = chars = alpha = seen = 0
     for word in range(first, last):
         start, size = starts[word] - base, ends[word] - starts[word]
         short = bytes_at(data, start, size)
-        kind = table[short & _FIRST] if size <= 8 and not short & _HIGH else np.uint16(0)
+        kind = table[short & _FIRST] if is_ascii or (size <= 8 and not short & _HIGH) else np.uint16(0)
         if kind & LETTER or (kind and size == 1):  # nearly all
             words += kind & SYMBOL == 0
             chars += size if kind & SYMBOL == 0 else 0
@@ -100,35 +102,33 @@ def _word(data, start, end, table):
 
 
 @inner
-def _count_lines(data, start, end, bits, row):
-    """Lines as str.splitlines() sees them, those with a bullet before and those with an ellipsis behind."""
-    at = start
-    while at < end:
-        line, at = at, next_set(bits, BREAKS, at, end)
-        row[5] += 1
-        first = next_clear(bits, SPACES, line, at)
-        if first < at:
-            row[6] += data[first] == 0x2D or (data[first] == 0xE2 and code_at(data, first) == 0x2022)
-            last = last_clear(bits, SPACES, first, at)
-            if last - line >= 3:
-                tail = bytes_at(data, last - 3, 3)
-                row[7] += tail == 0x2E2E2E or tail == 0xA680E2  # "..." or "…", little-endian
-        if at < end:
-            is_pair = data[at] == 0x0D and at + 1 < end and data[at + 1] == 0x0A
-            at += 2 if is_pair else char_size(data[at])
+def _count_signs(data, start, end, bits, row):
+    """Lines as str.splitlines() sees them, those with a bullet before and those with an ellipsis behind; number signs
+    and ellipses, of which str.count() does not look at a full stop twice.
 
-
-@inner
-def _count_signs(data, start, end, row):
-    """Number signs and ellipses: str.count() does not look at a full stop twice.
-
-    An ellipsis is looked for at its last byte; those before it in another block are taken on trust, then looked at.
+    Bullets are looked for where visible characters begin, an ellipsis at its last byte. What stands in another block
+    is taken on trust, then looked at.
     """
     behind = start + 2
     for block in range(start >> 6, (end + 63) >> 6):
         at, shift = block_start(data, block)
         inside = part_mask(block, start, end)
+        breaks, spaces = bits[block, BREAKS] & inside, bits[block, SPACES]
+        row[5] += np.int64(num_ones(breaks))
         row[8] += np.int64(num_ones(between(data, at, 0x23, 1) >> shift & inside))
+        pairs = between(data, at, 0x0D, 1) >> shift & inside
+        while pairs:
+            place = (block << 6) + np.int64(trailing_zeros(pairs))
+            pairs &= pairs - ONE
+            row[5] -= place + 1 < end and data[place + 1] == 0x0A
+        signs = (
+            (between(data, at, 0x2D, 1) | between(data, at, 0xE2, 1)) >> shift
+            & ((spaces | ~inside) << ONE | ONE)
+            & inside
+        )
+        while signs:
+            row[6] += _is_bullet(data, (block << 6) + np.int64(trailing_zeros(signs)), start, bits)
+            signs &= signs - ONE
         dots, last = between(data, at, 0x2E, 1) >> shift, between(data, at, 0xA6, 1) >> shift
         middle = between(data, at, 0x80, 1) >> shift
         found = (dots & (dots << ONE | ONE) & (dots << _TWO | _THREE) | last & (middle << ONE | ONE)) & inside
@@ -137,8 +137,34 @@ def _count_signs(data, start, end, row):
             found &= found - ONE
             if place >= start + 2:
                 sign = bytes_at(data, place - 2, 3)
-                if sign == 0xA680E2:
-                    row[9] += 1
-                elif sign == 0x2E2E2E and place >= behind:
-                    row[9] += 1
-                    behind = place + 3
+                if sign == 0xA680E2 or sign == 0x2E2E2E:  # "…" or "...", little-endian
+                    row[7] += _ends_line(place + 1, end, bits)
+                    if sign == 0xA680E2 or place >= behind:
+                        row[9] += 1
+                        behind = place + 3
+    if start < end:
+        row[5] += not _is_break(bits, data, start, end)
+
+
+@inner
+def _is_bullet(data, at, start, bits):
+    """Whether a line's first visible character is at ``at``, and a hyphen or a bullet."""
+    before = last_clear(bits, SPACES, start, at)
+    is_first = before == start or next_set(bits, BREAKS, before, at) < at
+    return is_first and (data[at] == 0x2D or code_at(data, at) == 0x2022)
+
+
+@inner
+def _ends_line(at, end, bits):
+    """Whether nothing visible is left of the line from ``at`` on."""
+    visible = next_clear(bits, SPACES, at, end)
+    return visible == end or next_set(bits, BREAKS, at, visible) < visible
+
+
+@inner
+def _is_break(bits, data, start, end):
+    """Whether a text ends with a line break, of which only the first byte is marked."""
+    first = end - 1
+    while first > start and data[first] & 0xC0 == 0x80:
+        first -= 1
+    return next_set(bits, BREAKS, first, end) == first

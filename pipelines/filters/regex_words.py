@@ -47,14 +47,16 @@ def regex_word_counts(texts: pa.LargeStringArray) -> NDArray[np.int64]:
     return np.diff(_first_words(offsets, bits))
 
 
-def regex_sentence_counts(lines: pa.LargeStringArray) -> NDArray[np.int64]:
-    """How many sentences each text has, at least one: int64 [texts].
+def regex_sentence_counts(texts: pa.LargeStringArray, lines: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
+    """How many sentences each text has, at least one: int64 [texts]; or each of the ``lines`` within them.
+
+    ``lines``: where they begin and end, in bytes from the first text on, int64 [2, lines].
 
     A sentence ends behind a run of characters that end sentences; closing signs and spaces belong to it, and the next
     one begins at the next word character. A full stop between word characters (3.14, e.g) ends nothing.
     """
-    _, offsets, bits, _ = bitmaps(lines)
-    return _sentences(offsets, bits)
+    _, offsets, bits, _ = bitmaps(texts)
+    return _sentences(bits, *((offsets[:-1], offsets[1:]) if lines is None else lines))
 
 
 @inner
@@ -114,10 +116,10 @@ def _places(found, start, places, count):
 
 
 @njit(cache=True, nogil=True)
-def _sentences(offsets, bits):
-    counts = np.ones(offsets.size - 1, np.int64)
-    for doc in range(counts.size):
-        at, end, count = offsets[doc], offsets[doc + 1], 1
+def _sentences(bits, starts, ends):
+    counts = np.ones(starts.size, np.int64)
+    for line in range(counts.size):
+        at, end, count = starts[line], ends[line], 1
         while at < end:
             at = next_set(bits, TERMINALS, at, end)
             word = next_set(bits, WORDS, at, end)
@@ -128,5 +130,5 @@ def _sentences(offsets, bits):
                 last = at
                 at = next_set(bits, TERMINALS, at + 1, word)
             count += next_set(bits, SPACES, last, word) < word
-        counts[doc] = count
+        counts[line] = count
     return counts

@@ -1,7 +1,7 @@
 """The numbers behind the Gopher repetition rules: repeated lines, paragraphs and word n-grams of each document.
 
-Equality is that of 64-bit hashes. Hash tables are as large as the document needs and are used again for the next
-one: an entry counts only if it bears the stamp of the present use, so that nothing has to be cleared.
+Equality is that of 63-bit hashes. A hash table is cleared for each use, and only as large as that use needs: most are
+a few hundred bytes, and stay in the nearest cache.
 
 Most n-grams are unique, and a small table of saturating counters says so for nearly all of them (a counter of one
 is proof, a larger one may be chance); only the others are looked up exactly.
@@ -15,7 +15,9 @@ import numpy as np
 from numba import njit
 
 from pipelines.filters.bitmap_kernel import (
+    ALL,
     FEEDS,
+    ONE,
     SPACES,
     copy,
     count,
@@ -53,35 +55,33 @@ def counts(data, offsets, bits, base, starts, ends, first_word):
     most_words = 16
     for doc in range(num_docs):
         most_words = max(most_words, first_word[doc + 1] - first_word[doc])
-    size = 32
-    while size < 2 * max(most_words, 2 * most_lines(offsets, bits)):
-        size *= 2
-    keys, stamps, values = np.empty(size, np.uint64), np.zeros(size, np.int64), np.empty(size, np.int64)
-    gate = np.zeros(4 * size, np.uint8)
-    hashes, places = np.empty(most_words, np.uint64), np.empty(most_words, np.int64)
-    prefixes, slots = np.empty(most_words, np.uint64), np.empty(most_words, np.int64)
+    keys = np.empty(1 << table_bits(max(most_words, 2 * most_lines(offsets, bits))), np.uint64)
+    values, gate = np.empty(keys.size, np.int32), np.empty(4 * keys.size, np.uint8)
+    hashes, prefixes = np.empty(most_words, np.uint64), np.empty(most_words, np.uint64)
+    places, slots = np.empty(most_words, np.int64), np.empty(most_words, np.int64)
     chars, begins = np.empty(most_words + 1, np.int64), np.empty(most_words + 1, np.int64)
     text = np.empty(64, np.uint8)
-    grams = np.empty((64, 6), np.uint64)
-    stamp = 0
+    grams = np.empty((6, 64), np.uint64)
     for doc in range(num_docs):
         start, end = offsets[doc], offsets[doc + 1]
         first, words = first_word[doc], first_word[doc + 1] - first_word[doc]
         row = out[doc]
         row[0] = num_characters(bits, start, end)
-        stamp += 1
-        _lines(data, start, end, bits, keys, stamps, stamp, row)
+        _lines(data, start, end, bits, keys, row)
         if text.size < end - start + 16:
             text = np.empty(2 * (end - start + 16), np.uint8)
         _read_words(data, base, starts, ends, first, words, hashes, chars, begins, text)
-        stamp = _top_grams(hashes, chars, words, keys, stamps, values, stamp, gate, places, slots, row)
-        found, stamp = _candidates(text, begins, words, keys, stamps, values, stamp, gate, prefixes, places, slots)
-        if len(grams) < found:
-            grams = np.empty((2 * found, 6), np.uint64)
-        _gram_hashes(text, begins, words, places[:found], grams)
-        for n in range(5, 11):
-            stamp += 1
-            row[5 + n] = _repeated(grams, places[:found], chars, words, n, keys, stamps, stamp)
+        _top_grams(hashes, chars, words, keys, values, gate, places, slots, row)
+        found = _candidates(text, begins, words, keys, values, gate, prefixes, places, slots)
+        if grams.shape[1] < found:
+            grams = np.empty((6, 2 * found), np.uint64)
+        _gram_hashes(text, begins, words, places[:found], 5, 7, grams)
+        for n in range(5, 7):
+            row[5 + n] = _repeated(grams[n - 5], places[:found], chars, words, n, keys)
+        found = _longer(begins, words, places, slots, found)
+        _gram_hashes(text, begins, words, places[:found], 7, 11, grams)
+        for n in range(7, 11):
+            row[5 + n] = _repeated(grams[n - 5], places[:found], chars, words, n, keys)
     return out
 
 
@@ -121,20 +121,43 @@ def hash_of(data, start, end):
 
 
 @inner
-def is_new(key, keys, stamps, stamp):
-    """Put a key into the table; False if it was there."""
-    mask = np.int64(keys.size - 1)
-    slot = np.int64(key & np.uint64(mask))
-    while stamps[slot] == stamp:
-        if keys[slot] == key:
-            return False
-        slot = (slot + 1) & mask
-    stamps[slot], keys[slot] = stamp, key
-    return True
+def table_bits(count):
+    """A table of ``1 << bits`` keys is at most half full of so many."""
+    bits = np.int64(4)
+    while 1 << bits < 2 * count:
+        bits += 1
+    return bits
 
 
 @inner
-def _lines(data, start, end, bits, keys, stamps, stamp, row):
+def cleared(keys, count):
+    """Make ready a table for so many keys: by how much a key is shifted to be its place there."""
+    bits = table_bits(count)
+    keys[: 1 << bits] = 0
+    return np.uint64(64 - bits)
+
+
+@inner
+def slot_of(key, keys, shift):
+    """Where a key is, or is to be put: its place has that key, or 0."""
+    slot = key >> shift
+    while keys[slot] != 0 and keys[slot] != key:
+        slot = (slot + ONE) & (ALL >> shift)
+    return slot
+
+
+@inner
+def is_new(key, keys, shift):
+    """Put a key into the table; False if it was there."""
+    key |= ONE
+    slot = slot_of(key, keys, shift)
+    was_there = keys[slot] == key
+    keys[slot] = key
+    return not was_there
+
+
+@inner
+def _lines(data, start, end, bits, keys, row):
     r"""Lines, ``re.split("\n+", text)``, and paragraphs, ``re.split("\n{2,}", text.strip())``.
 
     A text that begins or ends with line feeds has an empty line there. A paragraph is the sequence of its lines, of
@@ -144,13 +167,14 @@ def _lines(data, start, end, bits, keys, stamps, stamp, row):
     last = last_clear(bits, SPACES, first, end)
     at = paragraph = start
     state = np.uint64(0)
+    shift = cleared(keys, 2 * count(bits, FEEDS, start, end) + 2)
     if first == last:
         row[1] = 1
     while True:
         line, at = at, next_set(bits, FEEDS, at, end)
         key = hash_of(data, line, at)
         row[4] += 1
-        if not is_new(key, keys, stamps, stamp):
+        if not is_new(key, keys, shift):
             row[5] += 1
             row[6] += num_characters(bits, line, at)
         behind = next_clear(bits, FEEDS, at, end)
@@ -162,7 +186,7 @@ def _lines(data, start, end, bits, keys, stamps, stamp, row):
             state = mixed(state * _BASE + key) | np.uint64(1)
             if behind - at != 1 or at >= last:
                 row[1] += 1
-                if not is_new(state * _STEP, keys, stamps, stamp):
+                if not is_new(state * _STEP, keys, shift):
                     row[2] += 1
                     row[3] += num_characters(bits, paragraph, stop)
                 state = np.uint64(0)
@@ -190,41 +214,38 @@ def _gate_bits(words):
 
 
 @inner
-def _top_grams(hashes, chars, words, keys, stamps, values, stamp, gate, places, slots, row):
+def _top_grams(hashes, chars, words, keys, values, gate, places, slots, row):
     """Characters of the commonest 2-, 3- and 4-gram times its count; of equally common ones the first to appear.
 
     An n-gram can be repeated only where the (n-1)-grams at its two ends are.
     """
     if words < 2:
-        return stamp
-    shift = np.uint64(64 - _gate_bits(words))
-    gate[: 1 << _gate_bits(words)] = 0
+        return
+    bits = _gate_bits(words)
+    gate_shift = np.uint64(64 - bits)
+    gate[: 1 << bits] = 0
     for at in range(words - 1):
-        slot = (hashes[at] * _BASE + hashes[at + 1]) >> shift
+        slot = (hashes[at] * _BASE + hashes[at + 1]) >> gate_shift
         gate[slot] += gate[slot] < 2
-    count = 0
+    found = 0
     for at in range(words - 1):
-        places[count] = at
-        count += gate[(hashes[at] * _BASE + hashes[at + 1]) >> shift] > 1
-    mask = np.int64(keys.size - 1)
+        places[found] = at
+        found += gate[(hashes[at] * _BASE + hashes[at + 1]) >> gate_shift] > 1
     for n in range(2, min(words, 4) + 1):
-        stamp += 1
-        best, used = 1, 0
-        for number in range(count):
+        shift = cleared(keys, found)
+        best, used = np.int32(1), 0
+        for number in range(found):
             at = places[number]
             if at > words - n:
                 break
             key = hashes[at]
             for word in range(at + 1, at + n):
                 key = key * _BASE + hashes[word]
-            slot = np.int64(key & np.uint64(mask))
-            while stamps[slot] == stamp and keys[slot] != key:
-                slot = (slot + 1) & mask
-            if stamps[slot] != stamp:
-                stamps[slot], keys[slot], values[slot] = stamp, key, 0
-            values[slot] += 1
-            best = max(best, values[slot])
-            slots[number] = slot
+            key |= ONE
+            slot = slot_of(key, keys, shift)
+            times = np.int32(1) + (values[slot] if keys[slot] == key else np.int32(0))
+            keys[slot], values[slot], slots[number] = key, times, slot
+            best = max(best, times)
             used += 1
         top, repeated = 0, 0
         if best > 1:
@@ -236,85 +257,96 @@ def _top_grams(hashes, chars, words, keys, stamps, values, stamp, gate, places, 
                 places[repeated] = places[number]
                 repeated += times > 1
         row[5 + n] = (chars[top + n] - chars[top] + n - 1) * best
-        count = 0
+        found = 0
         for number in range(repeated - 1):
             is_next = places[number + 1] == places[number] + 1
-            places[count] = places[number]
-            count += is_next
-    return stamp
+            places[found] = places[number]
+            found += is_next
 
 
 @inner
-def _candidates(text, begins, words, keys, stamps, values, stamp, gate, prefixes, places, slots):
+def _candidates(text, begins, words, keys, values, gate, prefixes, places, slots):
     """The places from where a 5-gram's characters may stand twice, in order; how many.
 
     n-grams are equal if their words, joined by nothing, are: "can not" is "cannot". So what is compared are the
     next twelve bytes without white space, wherever words end; an n-gram of fewer bytes is always looked up.
     """
-    stamp += 1
     if words < 5:
-        return 0, stamp
+        return 0
     bits = _gate_bits(words)
     gate[: 1 << bits] = 0
-    shift = np.uint64(64 - bits)
+    gate_shift = np.uint64(64 - bits)
     for word in range(words):
         low, high = bytes_at(text, begins[word], 8), bytes_at(text, begins[word] + 8, 4)
         key = (low ^ (high * _BASE)) * _STEP
         key = (key ^ (key >> _S32)) * _MULTIPLIER
         prefixes[word] = key
-        slot = key >> shift
+        slot = key >> gate_shift
         gate[slot] += gate[slot] < 2
-    mask = np.int64(keys.size - 1)
-    count = 0
+    found = 0
     for word in range(words - 4):
-        key = prefixes[word]
         is_short = begins[word + 5] - begins[word] < 12
-        if gate[key >> shift] <= 1 and not is_short:
-            continue
+        places[found], slots[found] = word, is_short
+        found += is_short or gate[prefixes[word] >> gate_shift] > 1
+    shift = cleared(keys, found)
+    for number in range(found):
         # a short one is counted too: its longer n-grams may equal those of one that is not
-        slot = np.int64(key & np.uint64(mask))
-        while stamps[slot] == stamp and keys[slot] != key:
-            slot = (slot + 1) & mask
-        if stamps[slot] != stamp:
-            stamps[slot], keys[slot], values[slot] = stamp, key, 0
-        values[slot] += 1
-        places[count], slots[count] = word, -1 if is_short else slot
-        count += 1
+        key = prefixes[places[number]] | ONE
+        slot = slot_of(key, keys, shift)
+        values[slot] = (values[slot] if keys[slot] == key else 0) + 1
+        keys[slot] = key
+        slots[number] = (slot << ONE) + np.uint64(slots[number])
     kept = 0
-    for number in range(count):
-        places[kept] = places[number]
-        kept += slots[number] < 0 or values[slots[number]] > 1
-    return kept, stamp
+    for number in range(found):
+        is_twice = values[slots[number] >> 1] > 1
+        is_short = slots[number] & 1
+        places[kept], slots[kept] = places[number], is_twice
+        kept += is_short | is_twice
+    return kept
 
 
 @inner
-def _gram_hashes(text, begins, words, places, grams):
-    """For each place the hashes of the 5- to 10-grams' characters, wherever their words end."""
+def _longer(begins, words, places, is_twice, found):
+    """Of the places of :func:`_candidates` those from where a 7-gram's characters may stand twice; how many."""
+    kept = 0
+    for number in range(found):
+        at = places[number]
+        if at > words - 7:
+            break
+        places[kept] = at
+        kept += is_twice[number] | (begins[at + 7] - begins[at] < 12)
+    return kept
+
+
+@inner
+def _gram_hashes(text, begins, words, places, least, most, grams):
+    """For each place the hashes of the characters of its n-grams from ``least`` on, below ``most``: [n - 5, places]."""
     for number in range(places.size):
         word = places[number]
         start, state = begins[word], np.uint64(0)
         at = start
-        for n in range(5, min(10, words - word) + 1):
+        for n in range(least, min(most, words - word + 1)):
             end = begins[word + n]
             while at + 8 <= end:
                 state = (state ^ bytes_at(text, at, 8)) * _STEP
                 state ^= state >> _S32
                 at += 8
             key = (state ^ bytes_at(text, at, end - at)) * _BASE + np.uint64(end - start)
-            grams[number, n - 5] = mixed(key)
+            grams[n - 5, number] = mixed(key)
 
 
 @inner
-def _repeated(grams, places, chars, words, n, keys, stamps, stamp):
+def _repeated(grams, places, chars, words, n, keys):
     """Characters of the n-grams that appeared before, found by a walk that goes on behind each of them."""
     behind, repeated = 0, 0
+    shift = cleared(keys, places.size)
     for number in range(places.size):
         at = places[number]
         if at < behind:
             continue
         if at > words - n:
             break
-        if not is_new(grams[number, n - 5], keys, stamps, stamp):
+        if not is_new(grams[number], keys, shift):
             repeated += chars[at + n] - chars[at]
             behind = at + n
     return repeated

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from pipelines.filters.chunk_vocabulary import ChunkVocabulary, expanded
 from pipelines.filters.spacy_kernel import MAX_CODE, PUNCT, TERMINATOR, decoded, split
 from pipelines.filters.spacy_rules import character_classes, piece_words, spacy_rules
-from pipelines.filters.spans import Words
+from pipelines.filters.spans import Words, column_of
 from pipelines.filters.special_cases import with_special_cases
 from pipelines.words import pieces, text_buffers
 
@@ -69,11 +69,13 @@ def _words(texts: pa.Array, vocabulary: ChunkVocabulary) -> Words:
     return Words(*with_special_cases(data, starts, ends, offsets, rules.case_words, rules.tables))
 
 
-def spacy_sentence_counts(texts: pa.Array, words: Words | None = None) -> I64:
+def spacy_sentence_counts(texts: pa.Array, lines: I64 | None = None, words: Words | None = None) -> I64:
     """Number of sentences of each text, equal to the length of datatrove's ``split_into_sentences``: at least 1.
 
-    ``words`` are those of :func:`spacy_words` if they are at hand.
+    With ``lines``, int64 [2, lines], those of each of these spans within the texts instead. ``words`` are those of
+    :func:`spacy_words` if they are at hand.
     """
+    texts = texts if lines is None else column_of(texts, lines)
     data, rows = text_buffers(texts)
     return _sentence_counts(data, rows, *(spacy_words(texts) if words is None else words), character_classes())
 

@@ -36,3 +36,14 @@ LINE_BREAK = "line_break"
 def replacement(rule: str) -> str:
     """What stands in the edited text where a cut of this rule was."""
     return "\n" if rule == LINE_BREAK else ""
+
+
+def column_of(texts: pa.LargeStringArray, spans: NDArray[np.int64]) -> pa.LargeStringArray:
+    """Spans of a column's bytes, from its first text on, as texts of their own; int64 [2, spans], one behind the other."""
+    offsets, data = texts.buffers()[1:]
+    base = np.frombuffer(offsets, np.int64)[texts.offset] if len(texts) else 0
+    sizes = spans[1] - spans[0]
+    rows = np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes)])
+    bytes_of = np.repeat(spans[0] - rows[:-1] + base, sizes) + np.arange(rows[-1])
+    taken = np.frombuffer(data if data is not None else b"", np.uint8)[bytes_of]
+    return pa.LargeStringArray.from_buffers(len(sizes), pa.py_buffer(rows), pa.py_buffer(taken))

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from pipelines.filters import c4, fineweb, gopher_quality, gopher_repetition, refinedweb
 from pipelines.filters.regex_words import regex_sentence_counts, regex_word_counts, regex_words
 from pipelines.filters.rules import broken_rule, judged
-from pipelines.filters.spans import Words, replacement
+from pipelines.filters.spans import Words, column_of, replacement
 
 FAMILIES = {
     gopher_repetition: gopher_repetition.GopherRepetitionRecipe(),
@@ -211,9 +211,9 @@ def test_each_cut_names_its_rule():
 def test_the_sentence_rule_sees_each_kept_line():
     seen = []
 
-    def two_each(lines):
-        seen.extend(lines.to_pylist())
-        return np.full(len(lines), 2)
+    def two_each(texts, lines):
+        seen.extend(column_of(texts, lines).to_pylist())
+        return np.full(lines.shape[1], 2)
 
     done = c4.edited(column(["a b c\nd\ne f g", "", "h i j"]), c4.C4Recipe(), two_each)
     assert seen == ["a b c", "e f g", "h i j"]
