@@ -26,13 +26,13 @@ class Model(NamedTuple):
     labels: list[str]  # distinct languages
     label_of: npt.NDArray[np.int64]  # class -> label: a language in two scripts is two classes
     next_row: npt.NDArray[np.uint32]  # row * 256 + byte -> state
-    row_of: npt.NDArray[np.uint32]  # state -> row: states share rows
-    feature: npt.NDArray[np.int32]  # state -> feature that ends there, or -1
-    weights: npt.NDArray[np.float32]  # feature, class
+    states: npt.NDArray[np.int32]  # state -> row, which states share; feature that ends there, or their number
+    weights_512: npt.NDArray[np.int16]  # feature, class: in 512ths, which they are exactly
     prior: npt.NDArray[np.float32]  # class
     digest: str  # of the model file
 
 
+UNITS = 512.0  # weights are half-precision floats between -16 and -2: whole numbers of 512ths
 ARRAYS = Model._fields[1:-1]
 LABELS, DIGESTS = "labels.json", "digests.json"
 
@@ -44,7 +44,7 @@ def load_model() -> Model:
     from py3langid.langid import MODEL_FILE
 
     _, digest = hashed(Path(py3langid.__file__).parent / MODEL_FILE)
-    home = Path(os.environ.get("STEMMA_CACHE", "~/.cache/stemma")).expanduser() / "language" / digest
+    home = Path(os.environ.get("STEMMA_CACHE", "~/.cache/stemma")).expanduser() / "language" / f"{digest}-512"
     if (found := mapped(home, digest)) is not None:
         return found
     model = unpacked(digest)
@@ -54,18 +54,25 @@ def load_model() -> Model:
 
 
 def unpacked(digest: str) -> Model:
-    """The model as the package reads it."""
+    """The model as the package reads it.
+
+    Raises:
+        ValueError: if the package ships another kind of model.
+    """
     from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
     found: Any = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
+    features = np.array(found.tk_output, np.int32)
+    weights = np.array(found.nb_ptc, np.float64) * UNITS
+    if not np.array_equal(weights, weights.astype(np.int16)):
+        raise ValueError("py3langid's weights are no 512ths; install the version of requirements.lock.")
     labels = list(dict.fromkeys(found.nb_classes))
     model = Model(
         labels,
         np.array([labels.index(c) for c in found.nb_classes], np.int64),
         np.array(found.tk_nextmove, np.uint32),
-        np.array(found.tk_row, np.uint32),
-        np.array(found.tk_output, np.int32),
-        np.array(found.nb_ptc, np.float32),
+        np.stack([np.array(found.tk_row, np.int32), np.where(features < 0, len(weights), features)], axis=1),
+        weights.astype(np.int16),
         np.array(found.nb_pc, np.float32),
         digest,
     )
