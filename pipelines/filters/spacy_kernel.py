@@ -15,6 +15,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from pipelines.utf8_kernel import decoded
+
 MAX_CODE = 0x20000  # the classes are known below it: no punctuation and no symbol lies above
 
 # classes of characters; one character may be in many
@@ -71,19 +73,6 @@ def bytes_hash(data, start, end):
 def filter_slot(first, last, size):
     """Where ``case_filter`` tells of a special case of so many bytes between these two."""
     return (np.int64(first) | np.int64(last) << 8) ^ (size * 0x1357 & 0xFFFF)
-
-
-@njit(cache=True, nogil=True, inline="always")
-def decoded(data, at):
-    """The code point at a byte of valid UTF-8, and where the next one begins."""
-    code = np.int64(data[at])
-    if code < 0x80:
-        return code, at + 1
-    size = 2 if code < 0xE0 else 3 if code < 0xF0 else 4
-    code &= 0x7F >> size
-    for k in range(1, size):
-        code = (code << 6) | (np.int64(data[at + k]) & 0x3F)
-    return code, at + size
 
 
 @njit(**SHORT)

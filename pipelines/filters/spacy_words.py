@@ -21,10 +21,11 @@ from numba import njit
 from numpy.typing import NDArray
 
 from pipelines.filters.chunk_vocabulary import ChunkVocabulary, expanded
-from pipelines.filters.spacy_kernel import MAX_CODE, PUNCT, TERMINATOR, decoded, split
+from pipelines.filters.spacy_kernel import MAX_CODE, PUNCT, TERMINATOR, split
 from pipelines.filters.spacy_rules import character_classes, piece_words, spacy_rules
 from pipelines.filters.spans import Words, column_of
 from pipelines.filters.special_cases import with_special_cases
+from pipelines.utf8_kernel import decoded
 from pipelines.words import pieces, text_buffers
 
 RULE = "spacy-en"

@@ -12,6 +12,7 @@ import pyarrow as pa
 from numba import njit
 from numpy.typing import NDArray
 
+from pipelines.utf8_kernel import decoded
 from pipelines.words import LENGTH_SALT, WORD_BASE, character_table, gram_hash, mixed, text_buffers, word_hashes
 
 SPACE = 32  # stands for every run of characters that belong to no word, and around the text
@@ -54,15 +55,7 @@ def _char_grams(data, offsets, table, n):
         codes[0] = SPACE
         size = 1
         while at < end:
-            code = np.int64(data[at])
-            at += 1
-            if code >= 0x80:
-                more = 1 if code < 0xE0 else 2 if code < 0xF0 else 3
-                code &= 0x3F >> more
-                for _ in range(more):
-                    if at < end:
-                        code = (code << 6) | (np.int64(data[at]) & 0x3F)
-                        at += 1
+            code, at = decoded(data, at)
             lower = table[code] if code < table.size else np.uint32(0)
             if lower != 0:
                 codes[size] = lower

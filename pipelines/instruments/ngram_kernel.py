@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from pipelines.utf8_kernel import decoded
 from pipelines.words import I64, U64, mixed
 
 UNKNOWN, BEGIN, END, FIRST_WORD = range(4)  # token ids; words have ids from 3 on, in the order of their hashes
@@ -25,15 +26,7 @@ def character_hashes(data, offsets, table):
         starts[doc] = count
         at, end = offsets[doc], offsets[doc + 1]
         while at < end:
-            code = np.int64(data[at])
-            at += 1
-            if code >= 0x80:
-                more = 1 if code < 0xE0 else 2 if code < 0xF0 else 3
-                code &= 0x3F >> more
-                for _ in range(more):
-                    if at < end:
-                        code = (code << 6) | (np.int64(data[at]) & 0x3F)
-                        at += 1
+            code, at = decoded(data, at)
             lower = table[code] if code < table.size else np.uint32(0)
             if lower != 0:
                 hashes[count] = mixed(np.uint64(lower))

@@ -13,6 +13,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from pipelines.utf8_kernel import decoded
 from pipelines.words import TABLE_SIZE, character_table, mixed
 
 SEPARATOR, LETTER, UNSPACED = 0, 1, 2
@@ -110,52 +111,51 @@ def found(data, offsets, lower, kind, slots, children, ends, begins):
         longest = max(longest, offsets[doc + 1] - offsets[doc])
     codes, kinds = np.empty(longest, np.int32), np.empty(longest, np.uint8)
     for doc in range(num_docs):
-        at, end = offsets[doc], offsets[doc + 1]
-        size = 0
-        while at < end:
-            code = np.int64(data[at])
-            at += 1
-            if code >= 0x80:
-                more = 1 if code < 0xE0 else 2 if code < 0xF0 else 3
-                code &= 0x3F >> more
-                for _ in range(more):
-                    if at < end:
-                        code = (code << 6) | (np.int64(data[at]) & 0x3F)
-                        at += 1
-            if code < lower.size:
-                codes[size], kinds[size] = lower[code], kind[code]
-            else:
-                codes[size], kinds[size] = code, 0
-            size += 1
+        size = _read(data, offsets[doc], offsets[doc + 1], lower, kind, codes, kinds)
         totals[doc] = size
         start = 0
         while start < size:
-            code = codes[start]
-            if (
-                code >= begins.size
-                or not begins[code]
-                or (start > 0 and kinds[start] == LETTER and kinds[start - 1] == LETTER)
-            ):
-                start += 1
-                continue
-            node, place, last = np.int64(0), start, 0
-            while place < size:
-                child = _child(slots, children, node, codes[place])
-                if child >= 0:
-                    place += 1
-                elif kinds[place] == SEPARATOR:
-                    child = _child(slots, children, node, 0)
-                    while child >= 0 and place < size and kinds[place] == SEPARATOR:
-                        place += 1
-                if child < 0:
-                    break
-                node = child
-                if ends[node] and (place == size or kinds[place - 1] != LETTER or kinds[place] != LETTER):
-                    last = place
+            last = _longest_entry(codes, kinds, start, size, slots, children, ends, begins)
             if last > start:
                 counts[doc] += 1
                 covered[doc] += last - start
-                start = last
-            else:
-                start += 1
+            start = max(last, start + 1)
     return counts, covered, totals
+
+
+@njit(cache=True, nogil=True)
+def _read(data, at, end, lower, kind, codes, kinds):
+    """The characters of a document, in lower case and by class; how many."""
+    size = 0
+    while at < end:
+        code, at = decoded(data, at)
+        if code < lower.size:
+            codes[size], kinds[size] = lower[code], kind[code]
+        else:
+            codes[size], kinds[size] = code, SEPARATOR
+        size += 1
+    return size
+
+
+@njit(cache=True, nogil=True)
+def _longest_entry(codes, kinds, start, size, slots, children, ends, begins):
+    """Behind the longest entry that begins at ``start``, or 0 if none does; letters are never cut out of a word."""
+    if codes[start] >= begins.size or not begins[codes[start]]:
+        return 0
+    if start > 0 and kinds[start] == LETTER and kinds[start - 1] == LETTER:
+        return 0
+    node, place, last = np.int64(0), start, 0
+    while place < size:
+        child = _child(slots, children, node, codes[place])
+        if child >= 0:
+            place += 1
+        elif kinds[place] == SEPARATOR:
+            child = _child(slots, children, node, 0)
+            while child >= 0 and place < size and kinds[place] == SEPARATOR:
+                place += 1
+        if child < 0:
+            break
+        node = child
+        if ends[node] and (place == size or kinds[place - 1] != LETTER or kinds[place] != LETTER):
+            last = place
+    return last
