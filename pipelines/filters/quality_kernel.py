@@ -60,6 +60,7 @@ def counts(data, offsets, bits, base, starts, ends, first_word, table):
         out[0, doc] = first_word[doc + 1] - first_word[doc]
         is_ascii = count(bits, RESTS, offsets[doc], offsets[doc + 1]) == 0
         _count_words(data, base, starts, ends, first_word[doc], first_word[doc + 1], is_ascii, table, out[:, doc])
+        _count_lines(data, offsets[doc], offsets[doc + 1], bits, out[:, doc])
         _count_signs(data, offsets[doc], offsets[doc + 1], bits, out[:, doc])
     return out
 
@@ -102,48 +103,52 @@ def _word(data, start, end, table):
 
 
 @inner
-def _count_signs(data, start, end, bits, row):
-    """Lines as str.splitlines() sees them, those with a bullet before and those with an ellipsis behind; number signs
-    and ellipses, of which str.count() does not look at a full stop twice.
+def _count_lines(data, start, end, bits, row):
+    """Lines as str.splitlines() sees them, and those with a bullet before.
 
-    Bullets are looked for where visible characters begin, an ellipsis at its last byte. What stands in another block
-    is taken on trust, then looked at.
+    Bullets are looked for where visible characters begin; what stands in another block is taken on trust.
     """
-    behind = start + 2
     for block in range(start >> 6, (end + 63) >> 6):
         at, shift = block_start(data, block)
         inside = part_mask(block, start, end)
-        breaks, spaces = bits[block, BREAKS] & inside, bits[block, SPACES]
-        row[5] += np.int64(num_ones(breaks))
-        row[8] += np.int64(num_ones(between(data, at, 0x23, 1) >> shift & inside))
+        row[5] += np.int64(num_ones(bits[block, BREAKS] & inside))
         pairs = between(data, at, 0x0D, 1) >> shift & inside
         while pairs:
             place = (block << 6) + np.int64(trailing_zeros(pairs))
             pairs &= pairs - ONE
             row[5] -= place + 1 < end and data[place + 1] == 0x0A
-        signs = (
-            (between(data, at, 0x2D, 1) | between(data, at, 0xE2, 1)) >> shift
-            & ((spaces | ~inside) << ONE | ONE)
-            & inside
-        )
+        signs = (between(data, at, 0x2D, 1) | between(data, at, 0xE2, 1)) >> shift & inside
+        signs &= (bits[block, SPACES] | ~inside) << ONE | ONE
         while signs:
             row[6] += _is_bullet(data, (block << 6) + np.int64(trailing_zeros(signs)), start, bits)
             signs &= signs - ONE
+    if start < end:
+        row[5] += not _is_break(bits, data, start, end)
+
+
+@inner
+def _count_signs(data, start, end, bits, row):
+    """Number signs, ellipses, of which str.count() does not look at a full stop twice, and lines that end in one.
+
+    An ellipsis is looked for at its last byte; those before it in another block are taken on trust, then looked at.
+    """
+    behind = start + 2
+    for block in range(start >> 6, (end + 63) >> 6):
+        at, shift = block_start(data, block)
+        inside = part_mask(block, start, end)
+        row[8] += np.int64(num_ones(between(data, at, 0x23, 1) >> shift & inside))
         dots, last = between(data, at, 0x2E, 1) >> shift, between(data, at, 0xA6, 1) >> shift
         middle = between(data, at, 0x80, 1) >> shift
         found = (dots & (dots << ONE | ONE) & (dots << _TWO | _THREE) | last & (middle << ONE | ONE)) & inside
         while found:
             place = (block << 6) + np.int64(trailing_zeros(found))
             found &= found - ONE
-            if place >= start + 2:
-                sign = bytes_at(data, place - 2, 3)
-                if sign == 0xA680E2 or sign == 0x2E2E2E:  # "…" or "...", little-endian
-                    row[7] += _ends_line(place + 1, end, bits)
-                    if sign == 0xA680E2 or place >= behind:
-                        row[9] += 1
-                        behind = place + 3
-    if start < end:
-        row[5] += not _is_break(bits, data, start, end)
+            sign = bytes_at(data, place - 2, 3) if place >= start + 2 else np.uint64(0)
+            if sign == 0xA680E2 or sign == 0x2E2E2E:  # "…" or "...", little-endian
+                row[7] += _ends_line(place + 1, end, bits)
+                if sign == 0xA680E2 or place >= behind:
+                    row[9] += 1
+                    behind = place + 3
 
 
 @inner
