@@ -22,6 +22,7 @@ from assets.cli import (
     show_json,
     table,
 )
+from assets.cut_texts import cut_texts
 from assets.examples import texts_of
 from assets.side_by_side import comparison
 from pipelines.provenance.artifact import Artifact
@@ -308,6 +309,7 @@ def _answer(store: Store, doc_id: bytes, artifact: Artifact) -> dict[str, Any]:
         "source": source.key.partition,
         **_plain(row),
         "fates": [_plain(vars(f)) for f in found],
+        **_cuts(tree, doc_id),
         **_survivors(store, doc_id, list(dict.fromkeys(f.survivor for f in found if f.survivor))),
         "read_by": seen_by,
     }
@@ -322,6 +324,12 @@ def _survivors(store: Store, doc_id: bytes, survivors: list[bytes]) -> dict[str,
     rows = {one: next((r for a in cleans for r in _rows(a, one)), {}) for one in survivors}
     kept = [{"doc_id": s.hex(), "uri": rows[s].get("uri", ""), "text": texts.get(s, "")} for s in survivors]
     return {"text": texts.get(doc_id, ""), "survivors": kept}
+
+
+def _cuts(tree: list[Artifact], doc_id: bytes) -> dict[str, Any]:
+    """What stages cut out of the document, with the text before and after; else nothing."""
+    found = cut_texts(tree, doc_id)
+    return {"cuts": [vars(cut) for cut in found]} if found else {}
 
 
 def _raw(artifact: Artifact) -> Artifact:
@@ -366,6 +374,12 @@ def _show_answer(answer: dict[str, Any]) -> None:
     )
     rows = [[f["stage"], f["fate"], _because(f)] for f in answer["fates"]]
     console.print(table("fate", "stage", "fate", "because", rows=rows))
+    for cut in answer.get("cuts", []):
+        console.print(
+            f"{cut['stage']} cut {cut['words']:,} words in {len(cut['spans'])} spans; {cut['words_left']:,} are left",
+            highlight=False,
+        )
+        console.print(comparison(cut["before"], cut["after"], ("as it was", "as it is left")))
     for survivor in answer.get("survivors", []):
         titles = ("this document", f"{survivor['doc_id'][:12]}… {escape(survivor['uri'])}, which stays")
         if answer["text"] == survivor["text"]:

@@ -153,7 +153,10 @@ def duplicate_clusters(context: dg.AssetExecutionContext, workspace: Workspace) 
     config_schema=form(unique.UniqueRecipe),
 )
 def unique_documents(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.MaterializeResult:
-    """The documents of a corpus, each once: one of every set of duplicates stays."""
+    """The documents of a corpus, each once: one of every set of duplicates stays.
+
+    Where the recipe asks for it, lines or paragraphs that many documents have are cut out of all but the first.
+    """
     return workspace.materialize(context)
 
 

@@ -6,11 +6,14 @@ on its shingles and goes only for a survivor, which none of the three published 
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from pipelines.dedup import DedupRecipe
 from pipelines.signatures import SignatureRecipe
 from pipelines.spec import Spec
+from pipelines.unique import UniqueRecipe
+
+BOILERPLATE = "boilerplate"  # table of a corpus's dedup that steers unique_documents
 
 
 class Preset(NamedTuple):
@@ -46,11 +49,25 @@ def dedup_recipe(spec: Spec, corpus: str) -> DedupRecipe:
     Raises:
         SpecError: for a preset or a field that does not exist, or a value out of bounds.
     """
-    said = dict(spec.corpus(corpus).dedup)
+    said = {name: value for name, value in spec.corpus(corpus).dedup.items() if name not in ("preset", BOILERPLATE)}
     preset = _preset(spec, corpus)
-    said.pop("preset", None)
     begin = preset.dedup.model_dump(exclude_unset=True) if preset else {}
     return spec.checked(DedupRecipe, ("corpora", corpus, "dedup"), **{**begin, **said})
+
+
+def unique_recipe(spec: Spec, corpus: str) -> UniqueRecipe:
+    """The recipe in the table ``[corpora.NAME.dedup.boilerplate]``; where there is one, lines are compared.
+
+    Raises:
+        SpecError: as :func:`dedup_recipe`.
+    """
+    where = ("corpora", corpus, "dedup", BOILERPLATE)
+    said: Any = spec.corpus(corpus).dedup.get(BOILERPLATE)
+    if said is None:
+        return UniqueRecipe()
+    if not isinstance(said, dict):
+        raise spec.error(where, f"is a table of its own, [{'.'.join(where)}], found {said!r}")
+    return spec.checked(UniqueRecipe, where, **{"unit": "lines", **said})
 
 
 def signature_recipe(spec: Spec) -> SignatureRecipe:

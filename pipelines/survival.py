@@ -70,9 +70,9 @@ def in_order(
             raise ValueError(f"{signature.key} does not belong to {clean.key}; rebuild the signatures.")
         here = doc_ids.as_numpy(documents["doc_id"])
         row_of = doc_ids.order(here)
-        digest_of = _as_words(documents["sha256_out"], 4)
+        digest_of = as_words(documents["sha256_out"], 4)
         without = np.asarray(signed["num_words"]) == 0
-        fingerprint = np.column_stack([_as_words(signed["words"], 2), without])
+        fingerprint = np.column_stack([as_words(signed["words"], 2), without])
         # texts without words are alike only where their bytes are: the digest stands for the missing words
         fingerprint[without, :2] = digest_of[without, :2]
         ids.append(here[row_of])
@@ -83,14 +83,14 @@ def in_order(
         first += len(row_of)
     whole = np.concatenate(ids)
     if keep == "order":
-        return Corpus(whole, _first_of_equals(np.concatenate(digests)), _first_of_equals(np.concatenate(words)), rows)
+        return Corpus(whole, first_of_equals(np.concatenate(digests)), first_of_equals(np.concatenate(words)), rows)
     order = np.argsort(np.concatenate(keys), kind="stable")
     number_of = np.empty_like(order)
     number_of[order] = np.arange(len(order))
     return Corpus(
         whole[order],
-        _first_of_equals(np.concatenate(digests)[order]),
-        _first_of_equals(np.concatenate(words)[order]),
+        first_of_equals(np.concatenate(digests)[order]),
+        first_of_equals(np.concatenate(words)[order]),
         [(row_of, number_of[places]) for row_of, places in rows],
     )
 
@@ -157,7 +157,7 @@ def timestamp(text: str) -> float:
         return float("nan")
 
 
-def _as_words(column: pa.ChunkedArray, width: int) -> NDArray[np.uint64]:
+def as_words(column: pa.ChunkedArray, width: int) -> NDArray[np.uint64]:
     """A fixed-size binary column as [rows, width] of 64 bits."""
     chunks = [
         np.frombuffer(c.buffers()[1], np.uint64)[c.offset * width : (c.offset + len(c)) * width]
@@ -166,7 +166,7 @@ def _as_words(column: pa.ChunkedArray, width: int) -> NDArray[np.uint64]:
     return np.concatenate([*chunks, np.zeros(0, np.uint64)]).reshape(-1, width)
 
 
-def _first_of_equals(rows: NDArray[np.uint64]) -> I64:
+def first_of_equals(rows: NDArray[np.uint64]) -> I64:
     """For each row the index of the first equal row; only rows that share their first word are compared whole."""
     by_word = np.argsort(rows[:, 0].copy())
     ordered = rows[by_word, 0]

@@ -162,7 +162,7 @@ def test_what_is_no_date_is_not_a_number():
 def test_the_first_of_equal_rows_is_found(rows):
     from pipelines import survival
 
-    found = survival._first_of_equals(np.array(rows, np.uint64).reshape(-1, 2))
+    found = survival.first_of_equals(np.array(rows, np.uint64).reshape(-1, 2))
     assert found.tolist() == [rows.index(row) for row in rows]
 
 
