@@ -1,8 +1,8 @@
 """Duplicates across a corpus: which documents go, and for which one that stays.
 
 Exact duplicates first (same bytes), then normalised ones (same words), then near ones (true Jaccard of the word
-5-grams). Survivors are taken in one stated order (``survival.py``); a document goes only for a *survivor*, never for
-another document that goes. Hence adding a source at the end changes nothing before it where the order is that of the
+5-grams), then, if asked for, those that another one holds whole (``containment.py``). Survivors are taken in one stated
+order (``survival.py``); a document goes only for a *survivor*, never for another document that goes. Hence adding a source at the end changes nothing before it where the order is that of the
 sources, and an incremental corpus always equals one that is built from nothing.
 
 Memory: about 100 bytes a document for ids and digests, and what ``near.py`` says.
@@ -18,17 +18,18 @@ import numpy as np
 import pyarrow as pa
 from pydantic import Field
 
-from pipelines import doc_ids
+from pipelines import containment, doc_ids
+from pipelines.containment import ContainmentRecipe, Held
 from pipelines.near import near as near_duplicates
 from pipelines.parts import rows_of_parts, summed_counts
 from pipelines.provenance import fates
 from pipelines.provenance.artifact import Artifact, Draft
-from pipelines.provenance.recipe import Recipe, canonical_json, digest
+from pipelines.provenance.recipe import canonical_json, digest
 from pipelines.provenance.tables import rows_digest
 from pipelines.survival import Corpus, Keep, in_order, ranked
 
 VERSION = "1"
-EXACT, NORMALISED, NEAR = METHODS = ("exact", "normalised", "near")
+EXACT, NORMALISED, NEAR, CONTAINED = METHODS = ("exact", "normalised", "near", "contained")
 MERGED = pa.schema(
     [
         ("doc_id", pa.binary(16)),
@@ -39,7 +40,7 @@ MERGED = pa.schema(
 )
 
 
-class DedupRecipe(Recipe):
+class DedupRecipe(ContainmentRecipe):
     """How alike two documents must be for one of them to go."""
 
     threshold: float = Field(default=0.8, gt=0, le=1, description="true Jaccard with a survivor at which one goes")
@@ -62,7 +63,7 @@ class DedupRecipe(Recipe):
     )
 
 
-class _PartRecipe(Recipe):
+class _PartRecipe(ContainmentRecipe):
     """What steers the part of one source: the choices, and everything that may stand before it in the order."""
 
     threshold: float
@@ -119,19 +120,23 @@ def cluster(
         signed = [signatures[i] for i in order]
         dated = [raws[i] for i in order] if raws else []
         corpus = in_order([cleans[i] for i in order], signed, dated, recipe.keep, recipe.quality)
-        return _merged(corpus, signed, recipe.threshold, bands, rows, draft.store.scratch)
+        held = (
+            containment.held(corpus, [cleans[i] for i in order], recipe) if recipe.containment else containment.NOTHING
+        )
+        return _merged(corpus, signed, recipe.threshold, bands, rows, draft.store.scratch, held)
 
+    holding = recipe.model_dump(include=set(ContainmentRecipe.model_fields)) if recipe.containment else {}
     parts: dict[int, Artifact] = {}
     for rank, index in enumerate(order):
         # by any other order than that of the sources, a later source may hold the document that stays
         earlier = inputs[:rank] if recipe.keep == "order" else inputs
         steering = _PartRecipe(
             threshold=recipe.threshold, bands=bands, rows=rows, keep=recipe.keep,
-            quality=recipe.quality if recipe.keep == "quality" else "",
+            quality=recipe.quality if recipe.keep == "quality" else "", **holding,
             earlier=digest(canonical_json([[artifact.content for artifact in one] for one in earlier])),
         )  # fmt: skip
         parts[index] = draft.part(
-            names[index], steering, inputs[rank], lambda part, rank=rank: _sealed(everything()[rank], part)
+            names[index], steering, inputs[rank], lambda part, rank=rank: _sealed(everything()[rank], recipe, part)
         )
     chosen = [parts[index] for index in range(len(names))]
     counts = summed_counts(chosen)
@@ -150,30 +155,32 @@ def _names(cleans: Sequence[Artifact], signatures: Sequence[Artifact], raws: Seq
     return names
 
 
-def _sealed(rows: pa.Table, draft: Draft) -> Artifact:
+def _sealed(rows: pa.Table, recipe: DedupRecipe, draft: Draft) -> Artifact:
     """``rows``: the fates of one source, sorted by doc_id."""
     gone = rows.filter(rows["survivor"].is_valid()).select(MERGED.names).cast(MERGED)
     draft.write("merged.arrow", gone)
     draft.write(fates.FILE, rows)
-    by_method = {f"merged_{name}": gone["method"].to_pylist().count(name) for name in METHODS}
+    methods = gone["method"].to_pylist()
+    by_method = {f"merged_{n}": methods.count(n) for n in METHODS if n != CONTAINED or recipe.containment}
     counts = fates.counted(rows)
     return draft.seal(counts={"docs": counts["kept"], **by_method, **counts}, rows=rows_digest([gone]))
 
 
 def _merged(
-    corpus: Corpus, signatures: list[Artifact], threshold: float, bands: int, rows: int, scratch: Path
+    corpus: Corpus, signatures: list[Artifact], threshold: float, bands: int, rows: int, scratch: Path, held: Held
 ) -> list[pa.Table]:
     """By rank of the source: the fates of its documents, sorted by doc_id."""
     numbers = np.arange(len(corpus.ids))
     survivor, jaccards = corpus.alike.copy(), np.ones(len(numbers))
-    near, near_jaccards = near_duplicates(corpus, signatures, threshold, bands, rows, scratch)
+    near = near_duplicates(corpus, signatures, threshold, bands, rows, scratch, held)
     # a document with the words of another one follows it: to the same survivor, at the same Jaccard
-    followed = near[corpus.alike]
+    followed, coverage = near.survivor[corpus.alike], near.coverage[corpus.alike]
     moved = followed >= 0
-    survivor[moved], jaccards[moved] = followed[moved], near_jaccards[corpus.alike][moved]
+    survivor[moved], jaccards[moved] = followed[moved], near.jaccard[corpus.alike][moved]
     goes = survivor != numbers
     same_bytes = corpus.exact == corpus.exact[survivor]
-    method = np.where(moved, NEAR, np.where(same_bytes, EXACT, NORMALISED)).astype(object)
+    names = [coverage > 0, moved, same_bytes]
+    method = np.select(names, [CONTAINED, NEAR, EXACT], NORMALISED).astype(object)
     all_ids, tables = doc_ids.as_arrow(corpus.ids), []
     for _, here in corpus.sources:
         stay = ~goes[here]
@@ -183,5 +190,6 @@ def _merged(
             survivor=all_ids.take(pa.array(survivor[here], mask=stay)),
             jaccard=pa.array(jaccards[here], pa.float64(), mask=stay),
             method=pa.array(np.where(stay, "", method[here]).astype(object), pa.string()),
+            value=pa.array(coverage[here], pa.float64(), mask=coverage[here] == 0),
         ))  # fmt: skip
     return tables

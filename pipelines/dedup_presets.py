@@ -52,6 +52,8 @@ def dedup_recipe(spec: Spec, corpus: str) -> DedupRecipe:
     said = {name: value for name, value in spec.corpus(corpus).dedup.items() if name not in ("preset", BOILERPLATE)}
     preset = _preset(spec, corpus)
     begin = preset.dedup.model_dump(exclude_unset=True) if preset else {}
+    if said.get("containment") is True:
+        begin["keep"] = "longest"  # by another order, an earlier document that a later one holds would stay
     return spec.checked(DedupRecipe, ("corpora", corpus, "dedup"), **{**begin, **said})
 
 

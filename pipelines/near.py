@@ -9,11 +9,12 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.containment import Held
 from pipelines.provenance.artifact import Artifact
 from pipelines.provenance.tables import read_batches
 from pipelines.signatures import SHINGLES, SIGNATURES
@@ -22,23 +23,34 @@ from pipelines.survival import Corpus
 I64, F64 = NDArray[np.int64], NDArray[np.float64]
 
 
+class Found(NamedTuple):
+    """By document, for whom it goes."""
+
+    survivor: I64  # -1 where it stays
+    jaccard: F64
+    coverage: F64  # 0 unless it goes because the survivor holds it
+
+
 def near(
-    corpus: Corpus, signatures: list[Artifact], threshold: float, bands: int, rows: int, scratch: Path
-) -> tuple[I64, F64]:
-    """For each document the survivor whose near-duplicate it is, else -1; and their Jaccard."""
+    corpus: Corpus, signatures: list[Artifact], threshold: float, bands: int, rows: int, scratch: Path, held: Held
+) -> Found:
+    """For each document the survivor whose near-duplicate it is, or else that holds it."""
     from pipelines import stars
 
-    survivor, jaccards = np.full(len(corpus.ids), -1, np.int64), np.zeros(len(corpus.ids))
+    size = len(corpus.ids)
+    into = Found(np.full(size, -1, np.int64), np.zeros(size), np.zeros(size))
     with tempfile.TemporaryFile(prefix="bands-", dir=scratch) as file:
         numbers = _spilled(corpus, signatures, bands, rows, file)
         columns = (_column(file, [len(some) for some in numbers], band, bands) for band in range(bands))
         found = stars.buckets(columns, np.concatenate([np.zeros(0, np.int64), *numbers]))
+    found = stars.with_docs(found, np.concatenate([held.docs, held.hosts]))
     shingles, offsets = _shingles(corpus, signatures, found.docs)
-    whose, alike = stars.stars(found, shingles, offsets, threshold)
-    goes = whose >= 0
-    survivor[found.docs[goes]] = found.docs[whose[goes]]
-    jaccards[found.docs[goes]] = alike[goes]
-    return survivor, jaccards
+    settled = stars.stars(found, shingles, offsets, threshold, held)
+    goes = settled.survivor >= 0
+    into.survivor[found.docs[goes]] = found.docs[settled.survivor[goes]]
+    into.jaccard[found.docs[goes]] = settled.jaccard[goes]
+    into.coverage[found.docs[goes]] = settled.coverage[goes]
+    return into
 
 
 def _spilled(corpus: Corpus, signatures: list[Artifact], bands: int, rows: int, file: IO[bytes]) -> list[I64]:

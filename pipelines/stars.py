@@ -16,6 +16,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from pipelines.containment import NOTHING, Held
 from pipelines.words import mixed
 
 U32, U64 = NDArray[np.uint32], NDArray[np.uint64]
@@ -68,13 +69,33 @@ def buckets(columns: Iterable[U64], numbers: I64) -> Buckets:
     return Buckets(docs, starts, ids, np.cumsum(np.concatenate([[0], *sizes])).astype(np.int64))
 
 
-def stars(found: Buckets, shingles: U32, offsets: I64, threshold: float) -> tuple[I64, F64]:
-    """For each document of the buckets, in the order of preference, the one that it goes for, and their Jaccard.
+def with_docs(found: Buckets, more: I64) -> Buckets:
+    """The buckets with other documents, which share none."""
+    docs = np.union1d(found.docs, more)
+    lengths = np.zeros(len(docs), np.int64)
+    lengths[np.searchsorted(docs, found.docs)] = np.diff(found.starts)
+    return found._replace(docs=docs, starts=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64))
 
-    Both are places in ``found.docs``; -1: it stays. ``shingles[offsets[i] : offsets[i + 1]]`` are those of document i.
-    Of several survivors that reach the threshold the one with the highest Jaccard is named, then the first.
+
+class Stars(NamedTuple):
+    """What becomes of each document of the buckets; documents are given by their place in ``Buckets.docs``."""
+
+    survivor: I64  # the one that it goes for; -1: it stays
+    jaccard: F64  # of the two
+    coverage: F64  # of the document by the survivor that holds it; 0 where likeness decided
+
+
+def stars(found: Buckets, shingles: U32, offsets: I64, threshold: float, held: Held = NOTHING) -> Stars:
+    """Who goes for whom, the documents taken in the order of preference.
+
+    ``shingles[offsets[i] : offsets[i + 1]]`` are those of document i. Of several survivors that reach the threshold the
+    one with the highest Jaccard is named, then the first; where none does, of those that hold the document the one
+    that holds most of it, then the first.
     """
-    return _stars(found.starts, found.ids, found.begins, shingles, offsets, threshold)
+    holders = np.searchsorted(found.docs, held.hosts)
+    begins = np.searchsorted(held.docs, np.append(found.docs, np.iinfo(np.int64).max))
+    lists = (begins, holders, held.coverage)
+    return Stars(*_stars(found.starts, found.ids, found.begins, shingles, offsets, threshold, *lists))
 
 
 def gather(begins: I64, values: U32, rows: I64, at: I64, out: U32) -> None:
@@ -131,10 +152,10 @@ def _scatter(members, names, at, out):  # noqa: ANN001, ANN202
 
 
 @njit(cache=True, nogil=True)
-def _stars(starts, ids, begins, shingles, offsets, threshold):  # noqa: ANN001, ANN202
+def _stars(starts, ids, begins, shingles, offsets, threshold, held, holders, shares):  # noqa: ANN001, ANN202
     num_docs = starts.size - 1
     survivor = np.full(num_docs, -1, np.int64)
-    best = np.zeros(num_docs, np.float64)
+    best, coverage = np.zeros(num_docs, np.float64), np.zeros(num_docs, np.float64)
     staying = np.empty(begins[-1], np.uint32)  # survivors of each bucket, from its begin on
     ends = begins[:-1].copy()
     met = np.full(num_docs, -1, np.int64)
@@ -150,7 +171,22 @@ def _stars(starts, ids, begins, shingles, offsets, threshold):  # noqa: ANN001, 
                     if found >= threshold and (found > best[doc] or (found == best[doc] and other < survivor[doc])):
                         survivor[doc], best[doc] = other, found
         if survivor[doc] < 0:
+            survivor[doc], coverage[doc] = _holder(survivor, holders[held[doc] : held[doc + 1]], shares[held[doc] :])
+            if survivor[doc] >= 0:
+                other = survivor[doc]
+                best[doc] = _jaccard(mine, shingles[offsets[other] : offsets[other + 1]], 0.0)
+        if survivor[doc] < 0:
             for place in range(starts[doc], starts[doc + 1]):
                 staying[ends[ids[place]]] = doc
                 ends[ids[place]] += 1
-    return survivor, best
+    return survivor, best, coverage
+
+
+@njit(cache=True, nogil=True)
+def _holder(survivor, holders, shares):  # noqa: ANN001, ANN202
+    """Of those that hold a document and stay the one that holds most of it, and how much; -1 if there is none."""
+    chosen, most = np.int64(-1), 0.0
+    for at in range(holders.size):
+        if survivor[holders[at]] < 0 and shares[at] > most:
+            chosen, most = holders[at], shares[at]
+    return chosen, most

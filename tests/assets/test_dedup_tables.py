@@ -81,3 +81,31 @@ def test_the_boilerplate_table_steers_unique_documents_alone(blank):
     after = [BLUEPRINTS[a](blank.spec, "small").recipe for a in ("duplicate_clusters", "unique_documents")]
     assert (before[0], before[1].unit, after[1].unit) == (after[0], "off", "lines")
     assert Key("unique_documents", "small") in blank.keys()
+
+
+def test_a_document_that_another_one_quotes_whole_goes_for_it_and_the_audit_says_so(blank, stemma):
+    quotation = prose(400)
+    place = write(
+        blank, [quotation, f"{prose(401, 6)} {quotation} {prose(402, 6)}"], "[corpora.small.dedup]\ncontainment = true"
+    )
+    build(place, "unique_documents", "heldout_documents", "benchmark_prompts", "training_documents")
+    clusters = place.store.open("duplicate_clusters", "small")
+    assert (clusters.manifest.recipe["keep"], clusters.counts["merged_contained"]) == ("longest", 1)
+    (row,) = (r for r in clusters.part("letters/1").table("merged.arrow").to_pylist() if r["method"] == "contained")
+    name = row["doc_id"].hex()
+    (answer,) = stemma.json(place, "audit", "document", name)
+    assert next(one["text"] for one in answer["survivors"]).count(answer["text"]) == 1
+    assert "contained, 100% of it stand there" in " ".join(stemma(place, "audit", "document", name).split())
+
+
+def test_containment_keeps_another_order_where_the_spec_asks_for_it(blank):
+    blank.edit(
+        "[corpora.small.heldout]", '[corpora.small.dedup]\ncontainment = true\nkeep = "order"\n[corpora.small.heldout]'
+    )
+    assert BLUEPRINTS["duplicate_clusters"](blank.spec, "small").recipe.keep == "order"
+
+
+def test_a_mistake_in_containment_is_told_with_its_line(blank):
+    said = "[corpora.small.dedup]\ncontainment = true\nspan_words = 2"
+    told = "HERE: span_words: Input should be greater than or equal to 5, found 2."
+    assert wrong(blank, "duplicate_clusters", said) == told

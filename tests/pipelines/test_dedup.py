@@ -216,7 +216,7 @@ def test_stars_equal_a_plain_loop():
     sets = [np.unique(random.integers(0, 12, size)).astype(np.uint32) for size in random.integers(1, 12, 80)]
     offsets = np.cumsum([0, *map(len, sets)])
     one = stars.buckets([np.zeros(80, np.uint64)], np.arange(80))
-    survivor, alike = stars.stars(one, np.concatenate(sets), offsets, 0.6)
+    survivor, alike, _ = stars.stars(one, np.concatenate(sets), offsets, 0.6)
     staying = []
     for doc, mine in enumerate(map(set, map(np.ndarray.tolist, sets))):
         scores = [(len(mine & o) / len(mine | o), -n) for n, o in staying]

@@ -27,7 +27,7 @@ def gone(sets, bands, threshold) -> list[tuple[int, float]]:
     """The kernel's answer for documents whose bands hold the given values."""
     hashes = np.array(bands, np.uint64).reshape(len(sets), -1)
     found = stars.buckets(list(hashes.T), np.arange(len(sets)))
-    survivors, jaccards = stars.stars(found, *flat([sets[doc] for doc in found.docs]), threshold)
+    survivors, jaccards, _ = stars.stars(found, *flat([sets[doc] for doc in found.docs]), threshold)
     answer = [(-1, 0.0)] * len(sets)
     for doc, other, score in zip(found.docs.tolist(), survivors.tolist(), jaccards.tolist(), strict=True):
         answer[doc] = (int(found.docs[other]), score) if other >= 0 else (-1, score)
@@ -151,7 +151,7 @@ def test_a_pair_of_a_million_shingles_at_exactly_the_threshold_goes():
     one = np.arange(1_000_000, dtype=np.uint32)
     offsets = np.array([0, 1_000_000, 1_800_000])
     both = np.concatenate([one, one[:800_000]])
-    survivors, scores = stars.stars(one_bucket(2), both, offsets, 0.8)
+    survivors, scores, _ = stars.stars(one_bucket(2), both, offsets, 0.8)
     assert (survivors.tolist(), scores.tolist()) == ([-1, 0], [0.0, 0.8])
 
 
