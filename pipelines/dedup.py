@@ -12,14 +12,18 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from pathlib import Path
+from contextlib import ExitStack
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from pydantic import Field
 
 from pipelines import containment, doc_ids
-from pipelines.containment import ContainmentRecipe, Held
+from pipelines.band_index import BandHashes
+from pipelines.containment import ContainmentRecipe
+from pipelines.near import Found
 from pipelines.near import near as near_duplicates
 from pipelines.parts import rows_of_parts, summed_counts
 from pipelines.provenance import fates
@@ -28,7 +32,7 @@ from pipelines.provenance.recipe import canonical_json, digest
 from pipelines.provenance.tables import rows_digest
 from pipelines.survival import Corpus, Keep, in_order, ranked
 
-VERSION = "1"
+VERSION = "2"
 EXACT, NORMALISED, NEAR, CONTAINED = METHODS = ("exact", "normalised", "near", "contained")
 MERGED = pa.schema(
     [
@@ -114,35 +118,50 @@ def cluster(
     bands, rows = bands_and_rows(recipe, widths.pop())
     order = ranked(names, recipe.prefer)
     inputs = [[artifacts[i] for artifacts in (cleans, signatures, raws) if artifacts] for i in order]
-
-    @functools.cache
-    def everything() -> list[pa.Table]:
-        signed = [signatures[i] for i in order]
-        dated = [raws[i] for i in order] if raws else []
-        corpus = in_order([cleans[i] for i in order], signed, dated, recipe.keep, recipe.quality)
-        held = (
-            containment.held(corpus, [cleans[i] for i in order], recipe) if recipe.containment else containment.NOTHING
-        )
-        return _merged(corpus, signed, recipe.threshold, bands, rows, draft.store.scratch, held)
-
+    # by any other order than that of the sources, a later source may hold the document that stays
+    is_fold = recipe.keep == "order"
     holding = recipe.model_dump(include=set(ContainmentRecipe.model_fields)) if recipe.containment else {}
-    parts: dict[int, Artifact] = {}
-    for rank, index in enumerate(order):
-        # by any other order than that of the sources, a later source may hold the document that stays
-        earlier = inputs[:rank] if recipe.keep == "order" else inputs
-        steering = _PartRecipe(
-            threshold=recipe.threshold, bands=bands, rows=rows, keep=recipe.keep,
-            quality=recipe.quality if recipe.keep == "quality" else "", **holding,
-            earlier=digest(canonical_json([[artifact.content for artifact in one] for one in earlier])),
-        )  # fmt: skip
-        parts[index] = draft.part(
-            names[index], steering, inputs[rank], lambda part, rank=rank: _sealed(everything()[rank], recipe, part)
-        )
-    chosen = [parts[index] for index in range(len(names))]
+    parts: list[Artifact] = []  # by rank
+    with ExitStack() as stack:
+
+        @functools.cache
+        def everything() -> _Settled:
+            in_rank, signed = [cleans[i] for i in order], [signatures[i] for i in order]
+            dated = [raws[i] for i in order] if raws else []
+            corpus = in_order(in_rank, signed, dated, recipe.keep, recipe.quality)
+            earlier = list(parts) if is_fold and not recipe.containment else []
+            hashes = BandHashes(corpus, signed, len(earlier), bands, rows, draft.store.scratch)
+            stack.enter_context(hashes)
+            held = containment.held(corpus, in_rank, recipe) if recipe.containment else containment.NOTHING
+            near = near_duplicates(corpus, signed, hashes, earlier, recipe.threshold, held)
+            return _Settled(len(earlier), _fates(corpus, near, earlier), hashes)
+
+        for rank, index in enumerate(order):
+            steering = _PartRecipe(
+                threshold=recipe.threshold, bands=bands, rows=rows, keep=recipe.keep,
+                quality=recipe.quality if recipe.keep == "quality" else "", **holding,
+                earlier=_digest_of(inputs[:rank] if is_fold else inputs),
+            )  # fmt: skip
+            parts.append(draft.part(
+                names[index], steering, inputs[rank], lambda part, rank=rank: _sealed(everything(), rank, recipe, part)
+            ))  # fmt: skip
+    chosen = [parts[order.index(index)] for index in range(len(names))]
     counts = summed_counts(chosen)
     fates.check_conservation(counts, sum(clean.counts["docs"] for clean in cleans))
     facts = {"bands": bands, "rows": rows, "order": [names[i] for i in order]}
     return draft.seal(counts=counts, facts=facts, rows=rows_of_parts(chosen), parts=chosen)
+
+
+class _Settled(NamedTuple):
+    """What becomes of the documents of all sources but the first, which were settled before."""
+
+    first: int  # rank of the first source of which it says something
+    fates: list[pa.Table]  # by rank from there on, sorted by doc_id
+    hashes: BandHashes
+
+
+def _digest_of(inputs: Sequence[Sequence[Artifact]]) -> str:
+    return digest(canonical_json([[artifact.content for artifact in one] for one in inputs]))
 
 
 def _names(cleans: Sequence[Artifact], signatures: Sequence[Artifact], raws: Sequence[Artifact]) -> list[str]:
@@ -155,41 +174,62 @@ def _names(cleans: Sequence[Artifact], signatures: Sequence[Artifact], raws: Seq
     return names
 
 
-def _sealed(rows: pa.Table, recipe: DedupRecipe, draft: Draft) -> Artifact:
-    """``rows``: the fates of one source, sorted by doc_id."""
+def _sealed(settled: _Settled, rank: int, recipe: DedupRecipe, draft: Draft) -> Artifact:
+    """The part of one source: who goes, the fates of all, and where later sources find who stays."""
+    rows = settled.fates[rank - settled.first]
+    stays = np.asarray(rows["survivor"].is_null())
     gone = rows.filter(rows["survivor"].is_valid()).select(MERGED.names).cast(MERGED)
     draft.write("merged.arrow", gone)
     draft.write(fates.FILE, rows)
+    if recipe.keep == "order" and not recipe.containment:
+        settled.hashes.write_index(rank, stays, draft)
     methods = gone["method"].to_pylist()
     by_method = {f"merged_{n}": methods.count(n) for n in METHODS if n != CONTAINED or recipe.containment}
     counts = fates.counted(rows)
     return draft.seal(counts={"docs": counts["kept"], **by_method, **counts}, rows=rows_digest([gone]))
 
 
-def _merged(
-    corpus: Corpus, signatures: list[Artifact], threshold: float, bands: int, rows: int, scratch: Path, held: Held
-) -> list[pa.Table]:
-    """By rank of the source: the fates of its documents, sorted by doc_id."""
-    numbers = np.arange(len(corpus.ids))
-    survivor, jaccards = corpus.alike.copy(), np.ones(len(numbers))
-    near = near_duplicates(corpus, signatures, threshold, bands, rows, scratch, held)
+def _fates(corpus: Corpus, near: Found, earlier: Sequence[Artifact]) -> list[pa.Table]:
+    """By rank of the sources that are not settled yet: the fates of their documents, sorted by doc_id."""
+    survivor, jaccards = corpus.alike.copy(), np.ones(len(corpus.ids))
     # a document with the words of another one follows it: to the same survivor, at the same Jaccard
     followed, coverage = near.survivor[corpus.alike], near.coverage[corpus.alike]
     moved = followed >= 0
     survivor[moved], jaccards[moved] = followed[moved], near.jaccard[corpus.alike][moved]
-    goes = survivor != numbers
+    names = corpus.ids[survivor]
+    for rank, part in enumerate(earlier):
+        _follow_into(corpus, rank, part, (names, jaccards, moved))
+    goes = survivor != np.arange(len(corpus.ids))
     same_bytes = corpus.exact == corpus.exact[survivor]
-    names = [coverage > 0, moved, same_bytes]
-    method = np.select(names, [CONTAINED, NEAR, EXACT], NORMALISED).astype(object)
-    all_ids, tables = doc_ids.as_arrow(corpus.ids), []
-    for _, here in corpus.sources:
+    method = np.select([coverage > 0, moved, same_bytes], [CONTAINED, NEAR, EXACT], NORMALISED).astype(object)
+    tables = []
+    for _, here in corpus.sources[len(earlier) :]:
         stay = ~goes[here]
         tables.append(fates.from_columns(
-            all_ids.take(pa.array(here)),
+            doc_ids.as_arrow(corpus.ids[here]),
             pa.array(np.where(stay, fates.KEPT, fates.MERGED).astype(object), pa.string()),
-            survivor=all_ids.take(pa.array(survivor[here], mask=stay)),
+            survivor=_masked(names[here], stay),
             jaccard=pa.array(jaccards[here], pa.float64(), mask=stay),
             method=pa.array(np.where(stay, "", method[here]).astype(object), pa.string()),
             value=pa.array(coverage[here], pa.float64(), mask=coverage[here] == 0),
         ))  # fmt: skip
     return tables
+
+
+def _follow_into(corpus: Corpus, rank: int, part: Artifact, into: tuple[doc_ids.Ids, np.ndarray, np.ndarray]) -> None:
+    """Send those with the words of a near-duplicate of a settled source where that one went."""
+    names, jaccards, moved = into
+    begin, end = corpus.sources[rank][1][[0, -1]] if len(corpus.sources[rank][1]) else (0, -1)
+    followers = np.flatnonzero((corpus.alike >= begin) & (corpus.alike <= end))
+    followers = followers[followers > end]
+    rows = part.table(fates.FILE, ["survivor", "jaccard", "method"]).take(pa.array(corpus.alike[followers] - begin))
+    is_near = np.asarray(pc.equal(rows["method"], NEAR))
+    those = followers[is_near]
+    near = rows.filter(pa.array(is_near))
+    names[those], jaccards[those] = doc_ids.as_numpy(near["survivor"]), np.asarray(near["jaccard"])
+    moved[those] = True
+
+
+def _masked(ids: doc_ids.Ids, absent: np.ndarray) -> pa.Array:
+    """Ids of which some are absent."""
+    return doc_ids.as_arrow(ids).take(pa.array(np.arange(len(ids)), mask=absent))

@@ -39,16 +39,16 @@ class Buckets(NamedTuple):
     begins: I64  # [buckets + 1]: as many places for each bucket as it has documents
 
 
-def buckets(columns: Iterable[U64], numbers: I64) -> Buckets:
+def buckets(columns: Iterable[tuple[U64, I64]], num_docs: int) -> Buckets:
     """The buckets of all bands, one band at a time.
 
     Args:
-        columns: for each band its hash of every document.
-        numbers: of the documents, in the order of the rows of each column.
+        columns: for each band its hash of every document that has one, and the numbers of these documents.
+        num_docs: documents of the corpus: no number is as large.
     """
     sizes, members, names = [np.zeros(0, np.int64)], [], []
-    memberships, count = np.zeros(int(numbers.max(initial=-1)) + 1, np.int64), 0
-    for column in columns:
+    memberships, count = np.zeros(num_docs, np.int64), 0
+    for column, numbers in columns:
         order = np.argsort(column)
         ordered = column[order]
         again = np.zeros(len(order) + 1, bool)  # has the value of the one before it
@@ -58,7 +58,7 @@ def buckets(columns: Iterable[U64], numbers: I64) -> Buckets:
         members.append(numbers[order[shared]].astype(np.uint32))
         names.append((run + count).astype(np.uint32))
         sizes.append(np.bincount(run))
-        memberships += np.bincount(members[-1], minlength=len(memberships))
+        memberships += np.bincount(members[-1], minlength=num_docs)
         count += len(sizes[-1])
     docs = np.flatnonzero(memberships)
     starts = np.concatenate([[0], np.cumsum(memberships[docs])]).astype(np.int64)
@@ -67,6 +67,14 @@ def buckets(columns: Iterable[U64], numbers: I64) -> Buckets:
     while members:
         _scatter(members.pop(0), names.pop(0), memberships, ids)
     return Buckets(docs, starts, ids, np.cumsum(np.concatenate([[0], *sizes])).astype(np.int64))
+
+
+def also_in(column: U64, values: U64) -> I64:
+    """Places in the column whose value stands among the values, which are sorted."""
+    bits = 1 << max(10, int(16 * len(values)).bit_length())  # one false guess in sixteen
+    maybe = _maybe_in(column, values, np.zeros(bits // 64, np.uint64))
+    place = np.minimum(np.searchsorted(values, column[maybe]), max(len(values) - 1, 0))
+    return maybe[values[place] == column[maybe]] if len(values) else maybe[:0]
 
 
 def with_docs(found: Buckets, more: I64) -> Buckets:
@@ -85,17 +93,18 @@ class Stars(NamedTuple):
     coverage: F64  # of the document by the survivor that holds it; 0 where likeness decided
 
 
-def stars(found: Buckets, shingles: U32, offsets: I64, threshold: float, held: Held = NOTHING) -> Stars:
+def stars(found: Buckets, shingles: U32, offsets: I64, threshold: float, held: Held = NOTHING, first: int = 0) -> Stars:
     """Who goes for whom, the documents taken in the order of preference.
 
     ``shingles[offsets[i] : offsets[i + 1]]`` are those of document i. Of several survivors that reach the threshold the
     one with the highest Jaccard is named, then the first; where none does, of those that hold the document the one
-    that holds most of it, then the first.
+    that holds most of it, then the first. Documents whose number is below ``first`` are known to stay.
     """
     holders = np.searchsorted(found.docs, held.hosts)
     begins = np.searchsorted(held.docs, np.append(found.docs, np.iinfo(np.int64).max))
     lists = (begins, holders, held.coverage)
-    return Stars(*_stars(found.starts, found.ids, found.begins, shingles, offsets, threshold, *lists))
+    known = int(np.searchsorted(found.docs, first))
+    return Stars(*_stars(found.starts, found.ids, found.begins, shingles, offsets, threshold, known, *lists))
 
 
 def gather(begins: I64, values: U32, rows: I64, at: I64, out: U32) -> None:
@@ -152,7 +161,23 @@ def _scatter(members, names, at, out):  # noqa: ANN001, ANN202
 
 
 @njit(cache=True, nogil=True)
-def _stars(starts, ids, begins, shingles, offsets, threshold, held, holders, shares):  # noqa: ANN001, ANN202
+def _maybe_in(column, values, bitmap):  # noqa: ANN001, ANN202
+    """Places whose value has the bits of one of the values."""
+    last = np.uint64(bitmap.size * 64 - 1)
+    for value in values:
+        bit = value & last
+        bitmap[bit >> np.uint64(6)] |= np.uint64(1) << (bit & np.uint64(63))
+    out = np.empty(column.size, np.int64)
+    count = 0
+    for at in range(column.size):
+        bit = column[at] & last
+        out[count] = at
+        count += np.int64((bitmap[bit >> np.uint64(6)] >> (bit & np.uint64(63))) & np.uint64(1))
+    return out[:count].copy()
+
+
+@njit(cache=True, nogil=True)
+def _stars(starts, ids, begins, shingles, offsets, threshold, known, held, holders, shares):  # noqa: ANN001, ANN202
     num_docs = starts.size - 1
     survivor = np.full(num_docs, -1, np.int64)
     best, coverage = np.zeros(num_docs, np.float64), np.zeros(num_docs, np.float64)
@@ -161,7 +186,7 @@ def _stars(starts, ids, begins, shingles, offsets, threshold, held, holders, sha
     met = np.full(num_docs, -1, np.int64)
     for doc in range(num_docs):
         mine = shingles[offsets[doc] : offsets[doc + 1]]
-        for place in range(starts[doc], starts[doc + 1]):
+        for place in range(starts[doc], starts[doc + 1] if doc >= known else starts[doc]):
             bucket = ids[place]
             for at in range(begins[bucket], ends[bucket]):
                 other = np.int64(staying[at])

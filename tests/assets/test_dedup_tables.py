@@ -76,10 +76,10 @@ def test_a_mistake_is_told_with_its_line(blank, said, told):
 
 
 def test_the_boilerplate_table_steers_unique_documents_alone(blank):
-    before = [BLUEPRINTS[a](blank.spec, "small").recipe for a in ("duplicate_clusters", "unique_documents")]
+    before = [BLUEPRINTS[a](blank.spec, "small").recipe.identity() for a in ("duplicate_clusters", "unique_documents")]
     blank.edit("[corpora.small.heldout]", "[corpora.small.dedup.boilerplate]\n[corpora.small.heldout]")
-    after = [BLUEPRINTS[a](blank.spec, "small").recipe for a in ("duplicate_clusters", "unique_documents")]
-    assert (before[0], before[1].unit, after[1].unit) == (after[0], "off", "lines")
+    after = [BLUEPRINTS[a](blank.spec, "small").recipe.identity() for a in ("duplicate_clusters", "unique_documents")]
+    assert (before[0], before[1]["unit"], after[1]["unit"]) == (after[0], "off", "lines")
     assert Key("unique_documents", "small") in blank.keys()
 
 
@@ -102,7 +102,7 @@ def test_containment_keeps_another_order_where_the_spec_asks_for_it(blank):
     blank.edit(
         "[corpora.small.heldout]", '[corpora.small.dedup]\ncontainment = true\nkeep = "order"\n[corpora.small.heldout]'
     )
-    assert BLUEPRINTS["duplicate_clusters"](blank.spec, "small").recipe.keep == "order"
+    assert BLUEPRINTS["duplicate_clusters"](blank.spec, "small").recipe.identity()["keep"] == "order"
 
 
 def test_a_mistake_in_containment_is_told_with_its_line(blank):

@@ -205,6 +205,42 @@ def test_a_source_at_the_end_leaves_earlier_survivors_and_equals_a_rebuild(tmp_p
     assert old.items() <= new.items()
 
 
+@settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow])
+@given(corpora_of_edits(), st.sampled_from([0.5, 0.8]), st.data())
+def test_sources_that_come_one_by_one_give_the_bytes_of_a_rebuild(tmp_path_factory, sources, threshold, data):
+    """Near-duplicates of near-duplicates, and the same words again, across what was settled before."""
+    names = list(sources)
+    first = data.draw(st.integers(0, len(names)))
+    more = {f"z{n}/1": data.draw(st.lists(sentences, max_size=3)) for n in range(2)}
+    more["z0/1"] += [text for texts in sources.values() for text in texts][:3]
+    recipe, whole = DedupRecipe(threshold=threshold, bands=56, rows=2), {**sources, **more}
+    corpora = Corpora(tmp_path_factory.mktemp("c"))
+    for stop in sorted({max(1, first), len(names), len(names) + 1, len(whole)}):
+        found = clustered(corpora, {name: whole[name] for name in list(whole)[:stop]}, recipe)
+    rebuilt = clustered(Corpora(tmp_path_factory.mktemp("r")), whole, recipe)
+    assert found.digest == rebuilt.digest
+
+
+def test_a_new_source_reads_no_signature_of_the_settled_ones_whose_documents_it_does_not_meet(corpora, monkeypatch):
+    from pipelines import near
+
+    sources = {"a/1": [TEXT, "nothing like the others at all"], "b/1": ["and here is another text, alike to none"]}
+    clustered(corpora, sources)
+    asked, real = [], near._shingles
+    monkeypatch.setattr(near, "_shingles", lambda c, s, wanted: asked.append(wanted.tolist()) or real(c, s, wanted))
+    artifact = clustered(corpora, {**sources, "c/1": [LONGER]})
+    order = sorted(range(2), key=lambda n: doc_id(f"a/1:{n}"))
+    assert asked == [[order.index(0), 3]]  # the one that it resembles, and itself
+    assert merged(artifact) == {doc_id("c/1:0"): (doc_id("a/1:0"), 13 / 14, "near")}
+
+
+def test_the_same_words_as_a_near_duplicate_of_a_settled_source_go_where_that_one_went(corpora):
+    clustered(corpora, {"a/1": [TEXT], "b/1": [LONGER]})
+    artifact = clustered(corpora, {"a/1": [TEXT], "b/1": [LONGER], "c/1": [LONGER, LONGER.upper()]})
+    found = merged(artifact)
+    assert found[doc_id("c/1:0")] == found[doc_id("c/1:1")] == (doc_id("a/1:0"), 13 / 14, "near")
+
+
 def test_bands_leave_no_file_behind(corpora):
     clustered(corpora, {"a/1": [TEXT, LONGER], "b/1": [SHOUTED]})
     assert [path for path in corpora.store.scratch.rglob("*") if path.is_file()] == []
@@ -215,7 +251,7 @@ def test_stars_equal_a_plain_loop():
     random = np.random.default_rng(3)
     sets = [np.unique(random.integers(0, 12, size)).astype(np.uint32) for size in random.integers(1, 12, 80)]
     offsets = np.cumsum([0, *map(len, sets)])
-    one = stars.buckets([np.zeros(80, np.uint64)], np.arange(80))
+    one = stars.buckets([(np.zeros(80, np.uint64), np.arange(80))], 80)
     survivor, alike, _ = stars.stars(one, np.concatenate(sets), offsets, 0.6)
     staying = []
     for doc, mine in enumerate(map(set, map(np.ndarray.tolist, sets))):
@@ -228,7 +264,7 @@ def test_stars_equal_a_plain_loop():
 
 def test_buckets_join_equal_bands_only():
     hashes = np.array([[1, 5], [2, 5], [1, 6], [3, 1]], np.uint64)
-    found = stars.buckets(list(hashes.T), np.arange(4))
+    found = stars.buckets([(column, np.arange(4)) for column in hashes.T], 4)
     assert found.docs.tolist() == [0, 1, 2]
     assert found.starts.tolist() == [0, 2, 3, 4]
     assert found.ids.tolist() == [0, 1, 1, 0]

@@ -26,7 +26,7 @@ def alike(one: set, other: set) -> float:
 def gone(sets, bands, threshold) -> list[tuple[int, float]]:
     """The kernel's answer for documents whose bands hold the given values."""
     hashes = np.array(bands, np.uint64).reshape(len(sets), -1)
-    found = stars.buckets(list(hashes.T), np.arange(len(sets)))
+    found = stars.buckets([(column, np.arange(len(sets))) for column in hashes.T], len(sets))
     survivors, jaccards, _ = stars.stars(found, *flat([sets[doc] for doc in found.docs]), threshold)
     answer = [(-1, 0.0)] * len(sets)
     for doc, other, score in zip(found.docs.tolist(), survivors.tolist(), jaccards.tolist(), strict=True):
@@ -35,7 +35,7 @@ def gone(sets, bands, threshold) -> list[tuple[int, float]]:
 
 
 def one_bucket(size) -> stars.Buckets:
-    return stars.buckets([np.zeros(size, np.uint64)], np.arange(size))
+    return stars.buckets([(np.zeros(size, np.uint64), np.arange(size))], size)
 
 
 def plainly(sets, bands, threshold) -> list[tuple[int, float]]:
@@ -177,7 +177,7 @@ def test_buckets_are_the_values_that_two_documents_share_in_one_band(bands, size
     row = st.lists(st.integers(0, 3), min_size=bands, max_size=bands)
     hashes = np.array([data.draw(row) for _ in range(size)], np.uint64).reshape(size, bands)
     numbers = np.array(data.draw(st.permutations(range(3, 3 + size))), np.int64)
-    found = stars.buckets(list(hashes.T), numbers)
+    found = stars.buckets([(column, numbers) for column in hashes.T], int(numbers.max(initial=-1)) + 1)
     assert found.docs.tolist() == sorted(set(found.docs.tolist()))
     members = {}
     for place, doc in enumerate(found.docs.tolist()):
@@ -194,7 +194,7 @@ def test_buckets_are_the_values_that_two_documents_share_in_one_band(bands, size
 
 
 def test_no_documents_have_no_buckets():
-    found = stars.buckets([np.zeros(0, np.uint64)] * 3, np.zeros(0, np.int64))
+    found = stars.buckets([(np.zeros(0, np.uint64), np.zeros(0, np.int64))] * 3, 0)
     assert [len(column) for column in found] == [0, 1, 0, 1]
 
 
