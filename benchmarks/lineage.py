@@ -2,6 +2,8 @@
 
 The peer is what other trainers keep, or would have to keep, to answer at all: the whole order written down (numpy
 arrays of part and sequence for every slot, and their sorted inverse). Both answers are compared for every query.
+Wall time, medians. The index is what the shards hold beside tokens, measured in their files; building it is opening
+the shards, which finds where each record batch lies (it was written with the tokens).
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from benchmarks.report import report, versions
+from benchmarks.report import alternating, medians, report, versions
 from pipelines.provenance.artifact import Artifact, Draft
 from pipelines.provenance.manifest import Key
 from pipelines.provenance.memo import build
@@ -24,6 +26,7 @@ from pipelines.provenance.recipe import Recipe
 from pipelines.provenance.store import Store
 from pipelines.provenance.tables import write_batches
 from pipelines.provenance.trace import Tracer
+from pipelines.shard_reader import ShardReader
 
 PARTS, LENGTH, BATCH, MEAN_TOKENS = 8, 256, 512, 64
 
@@ -122,13 +125,10 @@ def measure(folder: Path, num_docs: int) -> None:
     model = made(store, "pretrained_model", [mixed], lambda draft: draft.seal())
     tracer, generator = Tracer(model), np.random.default_rng(7)
     plan, stored = tracer.plan, StoredOrder(tracer.plan)
+    readers = [ShardReader.open(part) for part in tokens.parts()]
     steps = generator.integers(1, plan.num_steps + 1, 200).tolist()
-    picked = [
-        (p, int(t))
-        for p in range(PARTS)
-        for t in generator.integers(0, tracer.reader(plan.parts[p].name).num_tokens, 50)
-    ]
-    documents = [tracer.reader(plan.parts[p].name).documents(t, t + 1)[0].doc_id for p, t in picked]
+    picked = [(p, int(t)) for p in range(PARTS) for t in generator.integers(0, readers[p].num_tokens, 50)]
+    documents = [readers[p].documents(t, t + 1)[0].doc_id for p, t in picked]
     for step, document in zip(steps[:5], documents[:5], strict=True):  # warm the page cache and the imports
         tracer.documents(step)
         tracer.reads(document)
@@ -138,20 +138,23 @@ def measure(folder: Path, num_docs: int) -> None:
     errors += sum(not inverse_agrees(tracer, stored, document) for document in documents)
     peer_forward = milliseconds([lambda s=s: rows_of(tracer, stored, s) for s in steps])
     peer_backward = milliseconds([lambda d=d: peer_reads(tracer, stored, d) for d in documents])
-    index = 16 + 8  # doc_id and offset, both in the shards themselves
+    index, built = index_of(tokens)
     report(
         "lineage",
         [
             ["step -> documents, ms", f"{forward:.3f}", f"{peer_forward:.3f}"],
             ["document -> steps, ms", f"{backward:.3f}", f"{peer_backward:.3f}"],
-            ["index, bytes a document", index, index],
+            ["index, bytes a document", f"{index:.2f}", f"{index:.2f}"],
+            ["index, million documents/s", f"{built / 1e6:,.1f}", ""],
             ["stored order, bytes", 0, f"{stored.num_bytes:,}"],
             ["errors in 600 queries", errors, "reference"],
         ],
         ("", "stemma", "stored order"),
         document_to_steps_ms=round(backward, 4),
         step_to_documents_ms=round(forward, 4),
-        bytes_per_document=index,
+        bytes_per_document=round(index, 3),
+        index_documents_s=round(built),
+        time="wall",
         errors=errors,
         documents=num_docs,
         steps=plan.num_steps,
@@ -164,22 +167,32 @@ def measure(folder: Path, num_docs: int) -> None:
     )
 
 
+def index_of(tokens: Artifact) -> tuple[float, float]:
+    """(bytes a document, documents/s) of opening all parts, median of five."""
+    parts = tokens.parts()
+    docs, held = sum(p.counts["docs"] for p in parts), sum(2 * p.counts["tokens"] for p in parts)
+    size = sum(entry.bytes for p in parts for entry in p.manifest.files if entry.path.startswith("shard-"))
+    seconds = alternating(5, opened=lambda: [ShardReader.open(part) for part in parts])
+    return (size - held) / docs, docs / medians(seconds)["opened"]
+
+
 def rows_of(tracer: Tracer, stored: StoredOrder, step: int) -> list[tuple[int, bytes]]:
+    slots = np.array(tracer.plan.slots(step))
+    parts, firsts = stored.parts[slots], stored.sequences[slots].astype(np.int64) * LENGTH
     found = []
-    for slot in tracer.plan.slots(step):
-        part, sequence = int(stored.parts[slot]), int(stored.sequences[slot])
-        reader = tracer.reader(tracer.plan.parts[part].name)
-        found += [(slot, s.doc_id) for s in reader.documents(sequence * LENGTH, sequence * LENGTH + LENGTH + 1)]
-    return found
+    for part in np.unique(parts).tolist():
+        chosen = np.flatnonzero(parts == part)
+        seen = tracer.reader(tracer.plan.parts[part].name).excerpts(firsts[chosen], firsts[chosen] + LENGTH + 1)
+        found += zip(slots[chosen[seen.ranges]].tolist(), seen.doc_ids(), strict=True)
+    return sorted(found, key=lambda row: row[0])
 
 
 def peer_reads(tracer: Tracer, stored: StoredOrder, document: bytes) -> list[int]:
     slots: list[int] = []
     for index, part in enumerate(tracer.plan.parts):
-        span = tracer.reader(part.name).position(document)
-        if span is not None:
-            first = max(0, -(-(span.start - LENGTH) // LENGTH))
-            last = min(part.num_sequences - 1, (span.start + span.length - 1) // LENGTH)
+        for place, _, length in tracer.reader(part.name).places(document):
+            first = max(0, -(-(place - LENGTH) // LENGTH))
+            last = min(part.num_sequences - 1, (place + length - 1) // LENGTH)
             for sequence in range(first, last + 1):
                 slots += stored.slots_of(index, sequence)
     return slots

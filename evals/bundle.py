@@ -3,6 +3,7 @@
     bundle.json                 what this is about: key, digests and step of the checkpoint; counts of fates by stage
     plan.json                   the closed-form order of the run
     documents/<n>.arrow         of part n of the plan: doc_id, uri, file, licence, and its place in the token stream
+    layouts/<n>.arrow           where a part of the plan does not read its documents as they lie: how it does
     parts.arrow                 name of every part, its file here, tokens and sequences
     manifests/<digest>.json     every manifest behind the checkpoint, canonical, named by its blake3
 
@@ -13,6 +14,7 @@ bundle proves that manifests, order and index belong together.
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,12 +24,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from pipelines.layouts import FILL, Layout
 from pipelines.provenance.artifact import Artifact, Draft
 from pipelines.provenance.fates import FATES
 from pipelines.provenance.files import StoreError
 from pipelines.provenance.lineage import ancestor, ancestors
 from pipelines.provenance.manifest import Manifest, ManifestError, file_entry
-from pipelines.provenance.plan import Plan
+from pipelines.provenance.plan import Plan, PlanPart
 from pipelines.provenance.recipe import Recipe, canonical_json, digest
 from pipelines.provenance.tables import read_batches, read_table, write_batches
 
@@ -100,12 +103,17 @@ def _write_order(mixture: Artifact, draft: Draft) -> int:
     plan = Plan.model_validate(mixture.json("plan.json"))
     shards = mixture.input("token_shards")
     documents = shards.input("training_documents")
+    files: dict[str, str] = {}  # by part of the shards, which several parts of the plan may read
     rows, num_docs = [], 0
     for number, planned in enumerate(plan.parts):
-        part, file = shards.part(planned.name), f"documents/{number:05d}.arrow"
-        index = _index(part, documents.part(planned.name))
-        num_docs += write_batches(draft.path(file), DOCUMENTS, index)
-        rows.append({"part": planned.name, "file": file, "tokens": part.counts["tokens"],
+        part = shards.part(planned.shards)
+        if planned.shards not in files:
+            files[planned.shards] = f"documents/{number:05d}.arrow"
+            index = _index(part, documents.part(planned.shards))
+            num_docs += write_batches(draft.path(files[planned.shards]), DOCUMENTS, index)
+        if planned.layout:
+            shutil.copyfile(mixture.local(planned.layout), draft.path(planned.layout))
+        rows.append({"part": planned.name, "file": files[planned.shards], "tokens": part.counts["tokens"],
                      "sequences": planned.num_sequences})  # fmt: skip
     draft.write("parts.arrow", pa.Table.from_pylist(rows, schema=PARTS))
     return num_docs
@@ -172,6 +180,7 @@ class Bundle:
         if not (directory / "bundle.json").is_file():
             raise ManifestError(f"{directory}: no audit bundle; bundle.json is missing.")
         self.directory = directory
+        self._layouts: dict[str, Layout] = {}
         self.about: dict[str, Any] = json.loads((directory / "bundle.json").read_bytes())
 
     @cached_property
@@ -194,12 +203,22 @@ class Bundle:
         parts, sequences = self.plan.sequences(slots)
         found = []
         for slot, part, sequence in zip(slots, parts.tolist(), sequences.tolist(), strict=True):
-            first = sequence * self.plan.sequence_length
-            found += self._reads(slot, self.plan.parts[part].name, first, first + self.plan.sequence_length + 1)
+            planned, first = self.plan.parts[part], sequence * self.plan.stride(part)
+            for start, stop in self._ranges(planned, first, first + self.plan.sequence_length + 1):
+                found += self._reads(slot, planned, start, stop)
         return found
 
-    def _reads(self, slot: int, part: str, start: int, stop: int) -> list[ReadDocument]:
-        table = self._table(part)
+    def _ranges(self, planned: PlanPart, start: int, stop: int) -> list[tuple[int, int]]:
+        """Where the tokens of a part of the plan lie in the stream of its shards."""
+        if not planned.layout:
+            return [(start, stop)]
+        if planned.name not in self._layouts:
+            self._layouts[planned.name] = Layout(self.directory / planned.layout)
+        _, places, sizes = self._layouts[planned.name].pieces(np.array([start]), np.array([stop]))
+        return [(at, at + size) for at, size in zip(places.tolist(), sizes.tolist(), strict=True) if at != FILL]
+
+    def _reads(self, slot: int, planned: PlanPart, start: int, stop: int) -> list[ReadDocument]:
+        table = self._table(planned.name)
         starts = table["start"].to_numpy()
         rows = table.slice(low := int(np.searchsorted(starts, start, side="right")) - 1,
                            int(np.searchsorted(starts, stop, side="left")) - low)  # fmt: skip
@@ -207,7 +226,7 @@ class Bundle:
         for row in rows.to_pylist():
             begin, end = max(start, row["start"]), min(stop, row["start"] + row["length"])
             if begin < end:
-                found.append(ReadDocument(slot, part, row["doc_id"], row["uri"], row["file"], row["licence"],
+                found.append(ReadDocument(slot, planned.shards, row["doc_id"], row["uri"], row["file"], row["licence"],
                                           begin - row["start"], end - begin))  # fmt: skip
         return found
 
@@ -268,9 +287,16 @@ class Bundle:
             self._check_listed(name)
         if digest((self.directory / "plan.json").read_bytes()) not in plans:
             raise ManifestError("plan.json is not the plan of the mixture in this family tree; it was changed.")
+        sealed = {f.blake3 for m in manifests if m.asset == "mixture" for f in m.files}
+        planned = {part.name: part for part in self.plan.parts}
         for part, name in sorted(self._files.items()):
             self._check_listed(name)
-            tokens = {m.counts.get("tokens") for m in manifests if m.asset == "token_shards" and m.part == part}
+            if layout := planned[part].layout:
+                self._check_listed(layout)
+                if self.about["files"][layout] not in sealed:
+                    raise ManifestError(f"{layout} is not a layout of the mixture in this family tree; it was changed.")
+            shards = planned[part].shards
+            tokens = {m.counts.get("tokens") for m in manifests if m.asset == "token_shards" and m.part == shards}
             found = sum(self._table(part)["length"].to_pylist())
             if found not in tokens:
                 told = " or ".join(str(each) for each in tokens) or "no"

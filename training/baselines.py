@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.layouts import LaidOut
 from pipelines.shard_reader import ShardReader
 from training.heldout import HeldoutDocument, bits_per_byte
 
@@ -96,7 +97,7 @@ class NGrams:
 
 
 def baselines(
-    readers: Mapping[str, ShardReader],
+    readers: Mapping[str, ShardReader | LaidOut],
     documents: Sequence[HeldoutDocument],
     vocab_size: int,
     eos_id: int,

@@ -2,6 +2,7 @@
 
 A batch is defined globally by the plan; each rank takes its slice, so that data do not depend on the world size.
 One thread reads ahead: worker processes were slower (144 against 744 million tokens a second) and blur the order.
+Small batches are read some steps at a time, since a call of numpy costs more than a sequence.
 """
 
 from __future__ import annotations
@@ -11,16 +12,25 @@ import queue
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from pipelines.consumption import STEPS_AT_ONCE, TokenReader, planned_rows, sequence_hash, steps_slots
+from pipelines.consumption import (
+    TokenReader,
+    planned_documents,
+    planned_rows,
+    sequence_hash,
+    sequence_hashes,
+    together,
+)
 from pipelines.provenance.plan import Plan
+from pipelines.shard_reader import Excerpts
 
-AHEAD = 2  # batches that wait; more only hold memory
+AHEAD = 2  # readings that wait; more only hold memory
+ROWS_AT_ONCE = 256  # sequences of one reading, if a batch is not larger: a megabyte at 1,024 tokens
 
 
 @dataclass(frozen=True)
@@ -65,13 +75,15 @@ class Batch:
 class Source(Protocol):
     """Where sequences come from: token shards, or examples of a fine-tune."""
 
-    def rows(self, parts: np.ndarray, sequences: np.ndarray) -> list[np.ndarray]:
-        """Tokens of each (part, sequence), exactly as they lie in the shards."""
+    def rows(self, parts: np.ndarray, sequences: np.ndarray) -> Any:
+        """Tokens of each (part, sequence), exactly as they lie in the shards: uint32 [n, T + 1], or a list of arrays."""
         ...
 
-    def collate(self, rows: list[np.ndarray], sequences: np.ndarray) -> Inputs: ...
+    def collate(self, rows: Any, sequences: np.ndarray) -> Inputs:
+        """The tensors of some rows, in their order."""
+        ...
 
-    def total(self, sequences: np.ndarray) -> float:
+    def total(self, sequences: np.ndarray, parts: np.ndarray) -> float:
         """Summed weight of all targets of these sequences."""
         ...
 
@@ -83,14 +95,19 @@ class ShardSource:
     plan: Plan
     readers: Mapping[str, TokenReader]
 
-    def rows(self, parts: np.ndarray, sequences: np.ndarray) -> list[np.ndarray]:
-        return list(planned_rows(self.plan, self.readers, parts, sequences))
+    def rows(self, parts: np.ndarray, sequences: np.ndarray) -> np.ndarray:
+        return planned_rows(self.plan, self.readers, parts, sequences)
 
-    def collate(self, rows: list[np.ndarray], sequences: np.ndarray) -> Inputs:
+    def collate(self, rows: np.ndarray, sequences: np.ndarray) -> Inputs:
         del sequences
-        return Inputs(torch.from_numpy(np.stack(rows).astype(np.int64)))
+        return Inputs(torch.from_numpy(rows.astype(np.int64)))
 
-    def total(self, sequences: np.ndarray) -> float:
+    def documents(self, parts: np.ndarray, sequences: np.ndarray) -> Excerpts:
+        """What documents show in each (part, sequence): lineage, and boundaries for attention inside documents."""
+        return planned_documents(self.plan, self.readers, parts, sequences)
+
+    def total(self, sequences: np.ndarray, parts: np.ndarray) -> float:
+        del parts
         return float(len(sequences) * self.plan.sequence_length)
 
 
@@ -105,14 +122,14 @@ class Batches:
 
     def batch(self, step: int) -> Batch:
         """One step alone, for replay."""
-        return next(self._read(step, step))
+        return next(self._read(step, step))[0]
 
     def steps(self, first: int, last: int) -> Iterator[Batch]:
         """Steps ``first`` to ``last``, read ahead by one thread."""
-        ready: queue.Queue[Batch | BaseException | None] = queue.Queue(AHEAD)
+        ready: queue.Queue[list[Batch] | BaseException | None] = queue.Queue(AHEAD)
         stop = threading.Event()
 
-        def put(item: Batch | BaseException | None) -> None:
+        def put(item: list[Batch] | BaseException | None) -> None:
             while not stop.is_set():
                 with contextlib.suppress(queue.Full):
                     ready.put(item, timeout=0.5)
@@ -120,8 +137,8 @@ class Batches:
 
         def read() -> None:
             try:
-                for batch in self._read(first, last):
-                    put(batch)
+                for batches in self._read(first, last):
+                    put(batches)
                     if stop.is_set():
                         return
                 put(None)
@@ -134,26 +151,45 @@ class Batches:
             while (item := ready.get()) is not None:
                 if isinstance(item, BaseException):
                     raise item
-                yield item
+                yield from item
         finally:
             stop.set()
             thread.join()
 
-    def _read(self, first: int, last: int) -> Iterator[Batch]:
-        for begin in range(first, last + 1, STEPS_AT_ONCE):
-            steps = range(begin, min(begin + STEPS_AT_ONCE, last + 1))
-            parts, sequences = self.plan.sequences(steps_slots(self.plan, steps))
-            offset = 0
-            for step in steps:
-                size = self.plan.batch_size(step)
-                yield self._cut(step, parts[offset : offset + size], sequences[offset : offset + size])
-                offset += size
+    def _read(self, first: int, last: int) -> Iterator[list[Batch]]:
+        self.plan.slots(last)  # a plan that ends too early is found before anything is read
+        while first <= last:
+            steps = together(self.plan, first, last)
+            first = steps.stop
+            slots, sizes = self.plan.slots_of_steps(steps.start, steps.stop - 1)
+            parts, sequences = self.plan.sequences(slots)
+            ends = np.cumsum(sizes)
+            for low, high in self._grouped(ends):
+                piece = slice(int(ends[low] - sizes[low]), int(ends[high - 1]))
+                yield self._cut(steps[low], sizes[low:high], parts[piece], sequences[piece])
 
-    def _cut(self, step: int, parts: np.ndarray, sequences: np.ndarray) -> Batch:
-        share = len(parts) // self.world_size
-        first = self.rank * share
-        mine = slice(first, first + share)
-        rows = self.source.rows(parts[mine], sequences[mine])
-        hashes = tuple(sequence_hash(row) for row in rows)
-        inputs = self.source.collate(rows, sequences[mine])
-        return Batch(step, inputs, first, self.source.total(sequences), hashes)
+    def _grouped(self, ends: np.ndarray) -> Iterator[tuple[int, int]]:
+        """[low, high) of steps that are read together, given how many slots there are to the end of each."""
+        low, before = 0, 0
+        while low < len(ends):
+            limit = before + ROWS_AT_ONCE * self.world_size
+            high = max(low + 1, int(np.searchsorted(ends, limit, side="right")))
+            yield low, high
+            low, before = high, int(ends[high - 1])
+
+    def _cut(self, first: int, sizes: np.ndarray, parts: np.ndarray, sequences: np.ndarray) -> list[Batch]:
+        """The batches of this rank in some steps, whose (part, sequence) pairs of all ranks are given."""
+        shares = sizes // self.world_size
+        places = np.repeat(np.cumsum(sizes) - sizes + self.rank * shares - np.cumsum(shares) + shares, shares)
+        places += np.arange(len(places))
+        mine = sequences[places]
+        rows = self.source.rows(parts[places], mine)
+        hashes = sequence_hashes(rows) if isinstance(rows, np.ndarray) else tuple(sequence_hash(row) for row in rows)
+        batches, read, before = [], 0, 0
+        for step, (size, share) in enumerate(zip(sizes.tolist(), shares.tolist(), strict=True), first):
+            some, whole = slice(read, read + share), slice(before, before + size)
+            inputs = self.source.collate(rows[some], mine[some])
+            total = self.source.total(sequences[whole], parts[whole])
+            batches.append(Batch(step, inputs, self.rank * share, total, hashes[some]))
+            read, before = some.stop, whole.stop
+        return batches

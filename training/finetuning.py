@@ -67,7 +67,8 @@ class ExampleSource:
         weights_BT = (targets >= starts[:, None]) & (targets < lengths[:, None])
         return Inputs(torch.from_numpy(tokens_BT), torch.from_numpy(weights_BT.astype(np.float32)))
 
-    def total(self, sequences: np.ndarray) -> float:
+    def total(self, sequences: np.ndarray, parts: np.ndarray | None = None) -> float:
+        del parts  # there is one
         if len(self.class_weights):
             return float(self.class_weights[self.labels[sequences]].sum(dtype=np.float64))
         return float((self.lengths[sequences] - self.starts[sequences]).sum())

@@ -11,9 +11,10 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from pipelines.layouts import LaidOut, Layout
 from pipelines.provenance.artifact import Artifact
 from pipelines.provenance.manifest import file_entry
-from pipelines.provenance.plan import Plan
+from pipelines.provenance.plan import Plan, PlanPart
 from pipelines.provenance.recipe import canonical_json, digest
 from pipelines.shard_reader import ShardReader
 from training.models.recipe import GPTRecipe
@@ -62,6 +63,14 @@ class JobPart(_Frozen):
     name: str
     shards: list[JobFile]
     documents: JobFile | None = None
+    layout: JobFile | None = None  # of a part of the plan that does not read the shards as they lie
+    fill: int = 0
+
+    @classmethod
+    def planned(cls, part: Artifact, mixture: Artifact, planned: PlanPart) -> JobPart:
+        """A part of a mixture's plan; ``part`` is that of the shards."""
+        layout = JobFile.of(mixture, planned.layout) if planned.layout else None
+        return cls.of(part, planned.name).model_copy(update={"layout": layout, "fill": planned.fill})
 
     @classmethod
     def of(cls, part: Artifact, name: str) -> JobPart:
@@ -71,6 +80,10 @@ class JobPart(_Frozen):
 
     def reader(self) -> ShardReader:
         return ShardReader([shard.path for shard in self.shards])
+
+    def stream(self) -> ShardReader | LaidOut:
+        """The tokens as the plan counts them."""
+        return LaidOut(self.reader(), Layout(self.layout.path), self.fill) if self.layout else self.reader()
 
 
 class Job(_Frozen):
@@ -105,6 +118,8 @@ class Job(_Frozen):
             yield from part.shards
             if part.documents:
                 yield part.documents
+            if part.layout:
+                yield part.layout
         yield from self.examples.values()
         if self.base:
             yield self.base

@@ -117,7 +117,7 @@ def _job(mixture: Artifact, recipe: PretrainRecipe, run: str, numerics: dict[str
         header=header,
         eos_id=vocabulary.facts["eos_id"],
         pad_id=vocabulary.facts["specials"]["<|pad|>"],
-        parts=[JobPart.of(shards.part(part.name), part.name) for part in plan.parts],
+        parts=[JobPart.planned(shards.part(part.shards), mixture, part) for part in plan.parts],
         heldout=[JobPart.of(part, part.key.part) for part in heldout.parts() if part.counts.get("docs", 0)],
     )
 
@@ -134,7 +134,7 @@ def _heldout(job: Job, recipe: PretrainRecipe, last: Checkpoint, vocabulary: Art
     from training.heldout import load_documents
 
     documents = load_documents(job.heldout)
-    readers = {part.name: part.reader() for part in job.parts}
+    readers = {part.name: part.stream() for part in job.parts}
     size = int(vocabulary.facts["size"])
     found = baselines(readers, documents, size, job.eos_id, recipe.baseline_tokens, say)
     return {

@@ -23,7 +23,7 @@ class Pretraining:
         network = GPT(job.model)
         initialise(network, job.model.layers, recipe.seed)
         self.objective = NextToken(network)
-        self.source = ShardSource(job.plan, {part.name: part.reader() for part in job.parts})
+        self.source = ShardSource(job.plan, {part.name: part.stream() for part in job.parts})
         self.batches = Batches(job.plan, self.source, rank, world_size)
         self.documents = load_documents(job.heldout)
 

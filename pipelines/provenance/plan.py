@@ -11,24 +11,49 @@ from __future__ import annotations
 
 from functools import cached_property
 from itertools import pairwise
-from typing import Annotated
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
-from pipelines.provenance.order import ALGORITHM, invert, order_key, permute
+from pipelines.provenance.order import ALGORITHM, invert, invert_each, order_key, permute_each
 from pipelines.provenance.recipe import canonical_json, digest
 
 BLOCKS = 64
 
 
-class PlanPart(BaseModel):
-    """A source of sequences: its name and how many fixed-length sequences its shards hold."""
+class _Planned(BaseModel):
+    """A field that came after the first plans were sealed is written only where it says something: digests stay."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+    later: ClassVar[tuple[str, ...]] = ()
+
+    @model_serializer(mode="wrap")
+    def _written(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {name: value for name, value in handler(self).items() if name not in self.later or value}
+
+
+class PlanPart(_Planned):
+    """A source of sequences: its name and how many fixed-length sequences its shards hold.
+
+    A part of the plan is a part of the shards as it lies; or some of its documents, or all in another arrangement,
+    and then it has a layout of its own (see ``layouts.py``).
+    """
+
+    later = ("source", "layout", "stride", "fill")
     name: str
     num_sequences: int = Field(ge=1)
+    source: str = Field(default="", description="part of the shards, if the name is another")
+    layout: str = Field(default="", description="file of the mixture that says where the tokens lie")
+    stride: int = Field(default=0, ge=0, description="tokens from one sequence to the next; 0: the sequence length")
+
+    fill: int = Field(default=0, ge=0, description="token that fills a sequence up where a layout has no document")
+
+    @property
+    def shards(self) -> str:
+        """Name of the part of the shards."""
+        return self.source or self.name
 
 
 class PlanPhase(BaseModel):
@@ -50,16 +75,20 @@ class Segment(BaseModel):
     batch_size: int = Field(ge=1)
 
 
-class Plan(BaseModel):
+class Plan(_Planned):
     """The whole order of a run in a few hundred bytes; sealed with the mixture and with every checkpoint."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    later = ("continued",)
     algorithm: str = ALGORITHM
     seed: int
     sequence_length: int = Field(ge=1, description="targets of a sequence; it holds one token more")
     parts: list[PlanPart]
     phases: list[PlanPhase]
     segments: list[Segment] = Field(description="batch sizes and skips, by first step")
+    continued: bool = Field(
+        default=False,
+        description="epochs of a part go on from phase to phase: nothing is read again before all of it was read",
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Plan:
@@ -86,6 +115,10 @@ class Plan(BaseModel):
     def num_slots(self) -> int:
         return sum(sum(phase.slots) for phase in self.phases)
 
+    def stride(self, part: int) -> int:
+        """Tokens from the beginning of one sequence of a part to that of the next."""
+        return self.parts[part].stride or self.sequence_length
+
     def batch_size(self, step: int) -> int:
         return self._segment(step).batch_size
 
@@ -106,12 +139,32 @@ class Plan(BaseModel):
         last = self.segments[-1]
         return last.first_step - 1 + max(0, self.num_slots - last.first_slot) // last.batch_size
 
+    def slots_of_steps(self, first: int, last: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """(slots of steps ``first`` to ``last`` one after another, batch size of each step).
+
+        Raises:
+            ValueError: if the plan ends before the last, or begins after the first.
+        """
+        for step in (first, last):
+            self.slots(step)  # or says that there is none
+        steps = np.arange(first, last + 1)
+        homes = np.searchsorted([segment.first_step for segment in self.segments], steps, side="right") - 1
+        sizes = np.array([segment.batch_size for segment in self.segments], np.int64)[homes]
+        begins = np.array([segment.first_slot for segment in self.segments], np.int64)[homes]
+        begins += (steps - np.array([segment.first_step for segment in self.segments], np.int64)[homes]) * sizes
+        return np.repeat(begins - np.cumsum(sizes) + sizes, sizes) + np.arange(sizes.sum()), sizes
+
     def step_of(self, slot: int) -> int | None:
         """The step that reads a slot, or None where it was skipped or lies behind the last whole batch."""
+        return int(self.steps_of(np.array([slot]))[0]) or None
+
+    def steps_of(self, slots: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The step that reads each slot, or 0 where none does."""
+        steps = np.zeros(len(slots), np.int64)
         for segment, after in zip(self.segments, [*self.segments[1:], None], strict=True):
-            if segment.first_slot <= slot < self._end(segment, after):
-                return segment.first_step + (slot - segment.first_slot) // segment.batch_size
-        return None
+            chosen = (slots >= segment.first_slot) & (slots < self._end(segment, after))
+            steps[chosen] = segment.first_step + (slots[chosen] - segment.first_slot) // segment.batch_size
+        return steps
 
     def sequences(self, slots: np.ndarray | range) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """(index of the part, index of the sequence in it) for each slot; both int64 [len(slots)].
@@ -139,15 +192,21 @@ class Plan(BaseModel):
         """
         if not 0 <= part < len(self.parts) or not 0 <= sequence < self.parts[part].num_sequences:
             raise ValueError(f"the plan has no part {part} with a sequence {sequence}.")
-        found = []
-        num_sequences = self.parts[part].num_sequences
+        return np.sort(self.readings(part, np.array([sequence]))[1]).tolist()
+
+    def readings(self, part: int, sequences: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """(index into ``sequences``, slot) of every reading of some sequences of a part, in no stated order."""
+        size = self.parts[part].num_sequences
+        which, slots = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
         for index, phase in enumerate(self.phases):
-            for epoch in range(-(-phase.slots[part] // num_sequences)):
-                key = order_key(self.seed, index, self.parts[part].name, epoch)
-                item = epoch * num_sequences + int(invert(np.array([sequence]), num_sequences, key)[0])
-                if item < phase.slots[part]:
-                    found.append(self._slot_of_item(index, part, item))
-        return sorted(found)
+            begin, end = self._begins[index][part], self._begins[index][part] + phase.slots[part]
+            for epoch in range(begin // size, -(-end // size)):
+                items = epoch * size + invert(sequences, size, self._epoch_key(index, part, epoch)).astype(np.int64)
+                chosen = np.flatnonzero((items >= begin) & (items < end))
+                if len(chosen):
+                    which.append(chosen)
+                    slots.append(self._slots_of_items(index, part, items[chosen] - begin))
+        return np.concatenate(which), np.concatenate(slots)
 
     # -- inside one phase ------------------------------------------------------------------------------------
 
@@ -156,49 +215,66 @@ class Plan(BaseModel):
         return np.cumsum([sum(phase.slots) for phase in self.phases], dtype=np.int64)
 
     @cached_property
+    def _begins(self) -> list[list[int]]:
+        """By phase and part: how many items of the part were read in earlier phases, if epochs go on across them."""
+        found = [[0] * len(self.parts)]
+        for phase in self.phases:
+            found.append([a + b if self.continued else 0 for a, b in zip(found[-1], phase.slots, strict=True)])
+        return found
+
+    def _epoch_key(self, phase: int, part: int, epoch: int) -> int:
+        return order_key(self.seed, 0 if self.continued else phase, self.parts[part].name, epoch)
+
+    @cached_property
     def _edges(self) -> list[NDArray[np.int64]]:
         """By phase, [BLOCKS + 1, parts]: how many items of each part lie before each block."""
         steps = np.arange(BLOCKS + 1, dtype=np.int64)[:, None]
         return [steps * np.array(phase.slots, np.int64)[None, :] // BLOCKS for phase in self.phases]
 
+    @cached_property
+    def _blocks(self) -> list[tuple[NDArray[np.int64], NDArray[np.int64], list[tuple[int, int]]]]:
+        """By phase: the first slot of each block; where each part of each block begins before it is mixed, one after
+        another; and the permutation of each block as (size, key).
+        """
+        found = []
+        for phase, edges in enumerate(self._edges):
+            starts, shares = edges.sum(axis=1), np.diff(edges, axis=0)
+            mixed = np.concatenate([[0], np.cumsum(shares.reshape(-1))])
+            keys = [order_key(self.seed, phase, "block", block) for block in range(BLOCKS)]
+            found.append((starts, mixed, list(zip(np.diff(starts).tolist(), keys, strict=True))))
+        return found
+
     def _items(self, phase: int, local: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        edges = self._edges[phase]
-        starts = edges.sum(axis=1)  # first slot of each block
+        (starts, begins, domains), edges = self._blocks[phase], self._edges[phase]
         blocks = np.searchsorted(starts, local, side="right") - 1
-        parts, items = np.empty(len(local), np.int64), np.empty(len(local), np.int64)
-        for block in np.unique(blocks):
-            chosen = np.flatnonzero(blocks == block)
-            size = int(starts[block + 1] - starts[block])
-            mixed = permute(local[chosen] - starts[block], size, order_key(self.seed, phase, "block", int(block)))
-            ends = np.cumsum(edges[block + 1] - edges[block])
-            found = np.searchsorted(ends, mixed.astype(np.int64), side="right")
-            begins = ends - (edges[block + 1] - edges[block])
-            parts[chosen] = found
-            items[chosen] = edges[block][found] + mixed.astype(np.int64) - begins[found]
-        return parts, items
+        used, which = np.unique(blocks, return_inverse=True)
+        inner = permute_each(local - starts[blocks], [domains[block] for block in used], which).astype(np.int64)
+        mixed = starts[blocks] + inner
+        cells = np.searchsorted(begins, mixed, side="right") - 1  # block * parts + part
+        parts = cells - blocks * len(self.parts)
+        return parts, edges[blocks, parts] + mixed - begins[cells]
 
     def _sequences_of_items(self, phase: int, parts: NDArray[np.int64], items: NDArray[np.int64]) -> NDArray[np.int64]:
-        sizes = np.array([p.num_sequences for p in self.parts], np.int64)[parts]
+        items = items + np.array(self._begins[phase], np.int64)[parts]
+        sizes = self._sizes[parts]
         epochs = items // sizes
-        out = np.empty(len(items), np.int64)
-        order = np.lexsort((epochs, parts))
-        changes = np.flatnonzero(np.diff(parts[order]) | np.diff(epochs[order])) + 1
-        for chosen in np.split(order, changes) if len(order) else ():
-            part, epoch = self.parts[parts[chosen[0]]], int(epochs[chosen[0]])
-            key = order_key(self.seed, phase, part.name, epoch)
-            out[chosen] = permute(items[chosen] % part.num_sequences, part.num_sequences, key).astype(np.int64)
-        return out
+        _, firsts, which = np.unique(epochs * len(self.parts) + parts, return_index=True, return_inverse=True)
+        pairs = zip(parts[firsts].tolist(), epochs[firsts].tolist(), strict=True)
+        domains = [(self.parts[p].num_sequences, self._epoch_key(phase, p, epoch)) for p, epoch in pairs]
+        return permute_each(items - epochs * sizes, domains, which).astype(np.int64)
 
-    def _slot_of_item(self, phase: int, part: int, item: int) -> int:
-        edges = self._edges[phase]
-        block = int(np.searchsorted(edges[:, part], item, side="right")) - 1
-        starts = edges.sum(axis=1)
-        size = int(starts[block + 1] - starts[block])
-        counts = edges[block + 1] - edges[block]
-        mixed = int(counts[:part].sum()) + item - int(edges[block, part])
-        local = invert(np.array([mixed]), size, order_key(self.seed, phase, "block", block))[0]
+    @cached_property
+    def _sizes(self) -> NDArray[np.int64]:
+        return np.array([part.num_sequences for part in self.parts], np.int64)
+
+    def _slots_of_items(self, phase: int, part: int, items: NDArray[np.int64]) -> NDArray[np.int64]:
+        (starts, begins, domains), edges = self._blocks[phase], self._edges[phase]
+        blocks = np.searchsorted(edges[:, part], items, side="right") - 1
+        mixed = begins[blocks * len(self.parts) + part] + items - edges[blocks, part]
+        used, which = np.unique(blocks, return_inverse=True)
+        local = invert_each(mixed - starts[blocks], [domains[block] for block in used], which).astype(np.int64)
         before = int(self._phase_ends[phase - 1]) if phase else 0
-        return before + int(starts[block]) + int(local)
+        return before + starts[blocks] + local
 
     def _end(self, segment: Segment, after: Segment | None) -> int:
         """The slot behind the last one that a segment reads."""

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines import consumption
-from pipelines.consumption import START, extended, planned_rows, recompute_consumption, sequence_hash, steps_slots
+from pipelines.consumption import START, extended, planned_rows, recompute_consumption, sequence_hash, sequence_hashes
 from pipelines.provenance.plan import Plan, PlanPart, PlanPhase, Segment
 
 LENGTH = 4
@@ -74,6 +74,8 @@ def test_the_chain_does_not_know_how_many_steps_are_drawn_together(batch, seed, 
     a_plan = plan(batch=batch, seed=seed)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(consumption, "STEPS_AT_ONCE", together)
+        patch.setattr(consumption, "SLOTS_AT_ONCE", 0)
+        patch.setattr(consumption, "ROWS_AT_ONCE", 3 * together - 2)
         found = recompute_consumption(a_plan, readers(), a_plan.num_steps)
     assert found == by_hand(a_plan, readers(), a_plan.num_steps)
 
@@ -88,7 +90,7 @@ def test_the_chain_does_not_know_the_batch_size_but_the_order_of_the_slots():
 
 def test_a_prefix_is_continued_by_the_hashes_of_what_follows():
     a_plan, halves = plan(), readers()
-    parts, sequences = a_plan.sequences(steps_slots(a_plan, [3, 4]))
+    parts, sequences = a_plan.sequences(a_plan.slots_of_steps(3, 4)[0])
     rest = [sequence_hash(row) for row in planned_rows(a_plan, halves, parts, sequences)]
     begun = bytes.fromhex(recompute_consumption(a_plan, halves, 2))
     assert extended(begun, rest).hex() == recompute_consumption(a_plan, halves, 4)
@@ -98,6 +100,7 @@ def test_a_prefix_is_continued_by_the_hashes_of_what_follows():
 def test_shards_of_16_and_of_32_bits_with_the_same_tokens_have_one_digest():
     assert recompute_consumption(plan(), readers(np.uint32), 4) == recompute_consumption(plan(), readers(), 4)
     row = np.arange(8, dtype=np.int64)
+    assert sequence_hashes(np.stack([row, row + 1]).astype(np.uint32)) == (sequence_hash(row), sequence_hash(row + 1))
     assert sequence_hash(row[::2]) == sequence_hash(row[::2].astype(np.uint16)) == sequence_hash(row[::2].copy())
 
 
@@ -113,7 +116,7 @@ def test_every_token_that_was_read_counts(place):
 
 def test_skipped_slots_are_no_part_of_the_chain():
     skipping = plan(segments=[(1, 0, 2), (2, 6, 2)])
-    assert steps_slots(skipping, range(1, skipping.num_steps + 1)).tolist() == [0, 1, 6, 7, 8, 9, 10, 11]
+    assert skipping.slots_of_steps(1, skipping.num_steps)[0].tolist() == [0, 1, 6, 7, 8, 9, 10, 11]
     assert recompute_consumption(skipping, readers(), 4) == by_hand(skipping, readers(), 4)
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from pipelines.provenance.order import invert, order_key, permute
+from pipelines.provenance.order import FEW, invert, invert_each, order_key, permute, permute_each
 
 KEYS = st.integers(0, 2**64 - 1)
 
@@ -67,6 +67,24 @@ def test_single_points_of_a_trillion_come_back(size, key, points):
 def test_one_position_alone_goes_where_it_goes_among_others():
     together = permute(np.arange(5000), 5000, 9)
     assert [int(permute(np.array([p]), 5000, 9)[0]) for p in (0, 17, 4999)] == [int(together[p]) for p in (0, 17, 4999)]
+
+
+@given(st.lists(st.tuples(st.integers(1, 300), KEYS), min_size=1, max_size=5), st.data())
+def test_many_permutations_at_once_are_each_alone(domains, data):
+    """Few numbers are walked one by one and many together, all in one permutation or each in its own."""
+    which = data.draw(st.lists(st.integers(0, len(domains) - 1), max_size=3 * FEW))
+    points = [data.draw(st.integers(0, domains[index][0] - 1)) for index in which]
+    images = permute_each(np.array(points, np.int64), domains, np.array(which, np.int64))
+    alone = [int(permute(np.array([p]), *domains[i])[0]) for p, i in zip(points, which, strict=True)]
+    assert images.tolist() == alone
+    assert invert_each(images, domains, np.array(which, np.int64)).tolist() == points
+
+
+def test_few_and_many_go_the_same_way_in_a_large_domain():
+    positions = np.arange(10**15, 10**15 + 4 * FEW)
+    together = permute(positions, 2**63, 5)
+    assert together.tolist() == [int(permute(positions[i : i + 1], 2**63, 5)[0]) for i in range(len(positions))]
+    assert invert(together, 2**63, 5).tolist() == positions.tolist()
 
 
 def test_other_keys_give_other_orders_and_neighbours_part():

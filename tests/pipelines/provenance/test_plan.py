@@ -63,9 +63,16 @@ def test_steps_and_slots_lead_to_each_other_exhaustively(a_plan):
     assert [a_plan.step_of(slot) for slot in range(-2, a_plan.num_slots + 2)] == [
         step_of.get(slot) for slot in range(-2, a_plan.num_slots + 2)
     ]
+    for first in range(1, a_plan.num_steps + 1):
+        slots, sizes = a_plan.slots_of_steps(first, a_plan.num_steps)
+        steps = range(first, a_plan.num_steps + 1)
+        assert slots.tolist() == [slot for step in steps for slot in a_plan.slots(step)]
+        assert sizes.tolist() == [a_plan.batch_size(step) for step in steps]
     for step in (0, -1, a_plan.num_steps + 1):
         with pytest.raises(ValueError, match="outside the plan"):
             a_plan.slots(step)
+        with pytest.raises(ValueError, match="outside the plan"):
+            a_plan.slots_of_steps(step, step)
 
 
 @settings(max_examples=30, deadline=None)
@@ -119,6 +126,50 @@ def test_a_second_epoch_never_precedes_the_first_by_more_than_a_block():
             first_again = min(found[epoch] for found in slots if len(found) > epoch)
             last_before = max(found[epoch - 1] for found in slots)
             assert last_before - first_again < block
+
+
+@settings(max_examples=30, deadline=None)
+@given(small_plans())
+def test_epochs_that_go_on_across_phases_read_everything_once_before_anything_twice(a_plan):
+    """The phases change the weights, and each part is read as if it were alone and had no phases."""
+    a_plan = a_plan.model_copy(update={"continued": True})
+    parts, sequences = a_plan.sequences(range(a_plan.num_slots))
+    read: dict[tuple[int, int], list[int]] = {}
+    for slot, pair in enumerate(zip(parts.tolist(), sequences.tolist(), strict=True)):
+        read.setdefault(pair, []).append(slot)
+    for part, source in enumerate(a_plan.parts):
+        total = sum(phase.slots[part] for phase in a_plan.phases)
+        times = np.bincount(sequences[parts == part], minlength=source.num_sequences)
+        assert set(times.tolist()) <= {total // source.num_sequences, -(-total // source.num_sequences)}
+        for sequence in range(source.num_sequences):
+            assert a_plan.slots_of(part, sequence) == read.get((part, sequence), [])
+
+
+def test_a_single_phase_is_read_alike_whether_epochs_go_on_or_not():
+    a_plan = plan([30, 7], [[75, 20]])
+    gone_on = a_plan.model_copy(update={"continued": True})
+    for one, other in zip(a_plan.sequences(range(95)), gone_on.sequences(range(95)), strict=True):
+        assert one.tolist() == other.tolist()
+    assert a_plan.digest != gone_on.digest
+
+
+def test_golden_vectors_freeze_epochs_across_phases():
+    a_plan = plan([5, 300], [[7, 200], [8, 250]]).model_copy(update={"continued": True})
+    assert a_plan.sequences(range(207, 217))[1].tolist() == [251, 30, 71, 12, 187, 239, 209, 121, 116, 160]
+    assert a_plan.slots_of(0, 3) == [57, 206, 335]
+
+
+def test_what_a_plan_does_not_use_is_not_written():
+    """Plans that were sealed before there were layouts keep their digests."""
+    a_plan = plan([5], [[50]])
+    told = a_plan.model_dump(mode="json")
+    assert set(told) == {"algorithm", "seed", "sequence_length", "parts", "phases", "segments"}
+    assert set(told["parts"][0]) == {"name", "num_sequences"}
+    part = PlanPart(name="a/1[de]", num_sequences=5, source="a/1", layout="layouts/0.arrow", stride=65, fill=1)
+    laid = a_plan.model_copy(update={"parts": [part], "continued": True})
+    assert Plan.model_validate_json(laid.model_dump_json()) == laid
+    assert (laid.stride(0), a_plan.stride(0)) == (65, 64)
+    assert (part.shards, a_plan.parts[0].shards) == ("a/1", "source-0/1")
 
 
 def test_epochs_and_phases_and_seeds_are_ordered_anew():
