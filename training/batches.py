@@ -12,6 +12,7 @@ import queue
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -26,6 +27,7 @@ from pipelines.consumption import (
     sequence_hashes,
     together,
 )
+from pipelines.layouts import LaidOut
 from pipelines.provenance.plan import Plan
 from pipelines.shard_reader import Excerpts
 
@@ -90,7 +92,7 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class ShardSource:
-    """Fixed-length sequences of token shards; every target counts 1."""
+    """Fixed-length sequences of token shards; every target counts 1, and what only fills a sequence up nothing."""
 
     plan: Plan
     readers: Mapping[str, TokenReader]
@@ -100,15 +102,26 @@ class ShardSource:
 
     def collate(self, rows: np.ndarray, sequences: np.ndarray) -> Inputs:
         del sequences
-        return Inputs(torch.from_numpy(rows.astype(np.int64)))
+        tokens_BT = torch.from_numpy(rows.astype(np.int64))
+        if not self.packed:
+            return Inputs(tokens_BT)
+        return Inputs(tokens_BT, (tokens_BT[:, 1:] != next(iter(self.packed.values())).fill).float())
 
     def documents(self, parts: np.ndarray, sequences: np.ndarray) -> Excerpts:
         """What documents show in each (part, sequence): lineage, and boundaries for attention inside documents."""
         return planned_documents(self.plan, self.readers, parts, sequences)
 
     def total(self, sequences: np.ndarray, parts: np.ndarray) -> float:
-        del parts
-        return float(len(sequences) * self.plan.sequence_length)
+        length, filled = self.plan.sequence_length, 0
+        for part, stream in self.packed.items():
+            filled += stream.num_filled(sequences[parts == part] * self.plan.stride(part), length + 1)
+        return float(len(sequences) * length - filled)
+
+    @cached_property
+    def packed(self) -> dict[int, LaidOut]:
+        """Parts of the plan whose sequences may be filled up; all by the same token, which no text has."""
+        streams = {index: self.readers[part.name] for index, part in enumerate(self.plan.parts) if part.stride}
+        return {index: stream for index, stream in streams.items() if isinstance(stream, LaidOut)}
 
 
 class Batches:
@@ -193,3 +206,14 @@ class Batches:
             batches.append(Batch(step, inputs, self.rank * share, total, hashes[some]))
             read, before = some.stop, whole.stop
         return batches
+
+
+def document_numbers(seen: Excerpts, num_rows: int, width: int) -> np.ndarray:
+    """int64 [num_rows, width]: in each sequence its documents numbered from 0, -1 for what only fills it up."""
+    before = np.cumsum(seen.lengths) - seen.lengths
+    firsts = np.searchsorted(seen.ranges, np.arange(num_rows))  # its first excerpt; every sequence has one
+    numbers = np.arange(len(seen.ranges)) - firsts[seen.ranges]
+    places = seen.ranges * width + before - before[firsts][seen.ranges]
+    out = np.full(num_rows * width, -1, np.int64)
+    out[np.repeat(places - before, seen.lengths) + np.arange(seen.lengths.sum())] = np.repeat(numbers, seen.lengths)
+    return out.reshape(num_rows, width)
