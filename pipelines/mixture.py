@@ -11,7 +11,7 @@ import pyarrow as pa
 from pydantic import Field, field_validator, model_validator
 
 from pipelines.cells import Cell, cells
-from pipelines.mixture_entries import SOURCE, Entry, parsed_entry, phases_of
+from pipelines.mixture_entries import SOURCE, Entry, parsed_entry, parsed_phase, phases_of
 from pipelines.provenance.artifact import Artifact, Draft
 from pipelines.provenance.plan import Plan, PlanPart, PlanPhase, Segment
 from pipelines.provenance.recipe import Recipe, digest
@@ -86,6 +86,13 @@ class MixtureRecipe(Recipe):
         for entry in weights:
             parsed_entry(entry)
         return weights
+
+    @field_validator("phases")
+    @classmethod
+    def _phases_are_phases(cls, phases: list[str]) -> list[str]:
+        for phase in phases:
+            parsed_phase(phase)
+        return phases
 
     @model_validator(mode="after")
     def _phases_fit(self) -> Self:

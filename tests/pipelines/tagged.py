@@ -20,7 +20,7 @@ from pipelines.provenance.store import Store
 PAD = 1
 SPECIALS = {"<|endoftext|>": 0, "<|pad|>": PAD, "<|user|>": 2, "<|assistant|>": 3}
 DOCUMENTS = pa.schema([
-    ("doc_id", pa.binary(16)), ("uri", pa.string()), ("licence", pa.string()), ("language", pa.string()),
+    ("doc_id", pa.binary(16)), ("uri", pa.string()), ("file", pa.string()), ("licence", pa.string()), ("language", pa.string()),
     ("num_words", pa.int64()),
 ])  # fmt: skip
 SIGNALS = pa.schema([("doc_id", pa.binary(16)), ("score", pa.float32()), ("listed", pa.bool_())])
@@ -119,7 +119,14 @@ def _clean(draft: Draft, docs: Sequence[Doc]) -> Artifact:
 
 def _documents(draft: Draft, docs: Sequence[Doc]) -> Artifact:
     rows = [
-        {"doc_id": d.doc_id, "uri": d.name, "licence": d.licence, "language": d.language, "num_words": d.words}
+        {
+            "doc_id": d.doc_id,
+            "uri": d.name,
+            "file": "f",
+            "licence": d.licence,
+            "language": d.language,
+            "num_words": d.words,
+        }
         for d in sorted(docs)
     ]
     draft.write("documents.arrow", pa.Table.from_pylist(rows, schema=DOCUMENTS))

@@ -83,7 +83,8 @@ class World:
                 draft.part(part.key.part, Given(), [part], lambda d, part=part: _shards(d, part, tokenizer))
                 for part in documents.parts()
             ]
-            return draft.seal(parts=parts)
+            counts = {name: sum(part.counts[name] for part in parts) for name in ("docs", "tokens")}
+            return draft.seal(parts=parts, counts=counts, facts={"vocabulary": self.vocabulary.content})
 
         return self.made(asset, "small", [documents, self.vocabulary], make)
 
