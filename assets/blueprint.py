@@ -7,12 +7,13 @@ planner asks them what would be built; the builder, the Dagster assets and the p
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from assets import blueprint_corpus, text_models
 from assets.making import Blueprint, Runtime
 from evals import bundle, card, gate, harness, scores, suites
-from pipelines import mixture, shards, tokenizer_file, vocabulary
+from pipelines import hub_file, mixture, shards, tokenizer_file, vocabulary
 from pipelines.provenance.artifact import Artifact, Draft
 from pipelines.provenance.lineage import ancestor
 from pipelines.provenance.manifest import Key
@@ -26,8 +27,7 @@ from training.numerics import numerics
 
 def vocabularies(spec: Spec, name: str) -> Blueprint:
     said = spec.document.vocabularies[name]
-    file = spec.path.parent / said.path if said.path else None
-    fixed = {"file_digest": tokenizer_file.file_digest(file)} if file else {}
+    file, fixed = _tokenizer_file(spec, name)
     return Blueprint(
         vocabulary.VERSION,
         spec.recipe(vocabulary.VocabularyRecipe, ("vocabularies", name, "recipe"), **fixed),
@@ -35,6 +35,25 @@ def vocabularies(spec: Spec, name: str) -> Blueprint:
         lambda inputs, recipe, draft, runtime: vocabulary.train_vocabulary(inputs[0], recipe, draft, file=file),
         pinned=True,
     )
+
+
+def _tokenizer_file(spec: Spec, name: str) -> tuple[Path | None, dict[str, str]]:
+    """Where the file of a vocabulary lies, and what its recipe says of it; on the hub, it is fetched first."""
+    path, where = spec.document.vocabularies[name].path, ("vocabularies", name)
+    if not path:
+        return None, {}
+    try:
+        on_hub = hub_file.hub_file(path, vocabulary.FILE) if path.startswith(hub_file.PREFIX) else None
+        file = on_hub.local() if on_hub else spec.path.parent / path
+        fixed = {"file_digest": tokenizer_file.file_digest(file), "origin": str(on_hub or "")}
+    except ValueError as error:
+        raise spec.error((*where, "path"), str(error).removesuffix(".")) from None
+    encoding = spec.recipe(vocabulary.VocabularyRecipe, (*where, "recipe")).encoding
+    try:
+        tokenizer_file.checked_encoding(file, encoding)
+    except ValueError as error:
+        raise spec.error((*where, "recipe", "encoding") if encoding else where, str(error).removesuffix(".")) from None
+    return file, fixed
 
 
 def _tokens(spec: Spec, key: str) -> tuple[str, str]:

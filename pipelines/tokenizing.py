@@ -28,7 +28,15 @@ GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|
 GPT4 = (  # with numbers of up to three digits; Qwen takes them one by one
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
-RULES = {GPT2: 0, GPT4: 3, GPT4.replace("{1,3}", ""): 1}  # as the kernel numbers them
+QWEN = GPT4.replace("{1,3}", "")
+CL100K = GPT4.replace(r"|\s*[\r\n]+", r"|\s+\z|\s*[\r\n]+")  # as tiktoken has it: white space that ends a text is one
+_MORE = "(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
+O200K = (  # GPT-4o, Llama 4: a word is small letters after large ones
+    rf"[^\r\n\p{{L}}\p{{N}}]?[\p{{Lu}}\p{{Lt}}\p{{Lm}}\p{{Lo}}\p{{M}}]*[\p{{Ll}}\p{{Lm}}\p{{Lo}}\p{{M}}]+{_MORE}"
+    rf"|[^\r\n\p{{L}}\p{{N}}]?[\p{{Lu}}\p{{Lt}}\p{{Lm}}\p{{Lo}}\p{{M}}]+[\p{{Ll}}\p{{Lm}}\p{{Lo}}\p{{M}}]*{_MORE}"
+    r"|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+RULES = {GPT2: 0, GPT4: 3, QWEN: 1}  # as the kernel numbers them
 TABLE_SIZE = 0x32400  # no letter, number or white space lies above CJK extension H (U+31350 to U+323AF)
 TOGETHER = 64  # texts a call: tokenizers encodes a long list 8 times slower than batches of 1 to 64
 CACHE_BYTES = 2 << 20  # of text that is encoded at once

@@ -20,7 +20,7 @@ from pipelines.selection import ids
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-VERSION = "1"
+VERSION = "2"
 FILE = "tokenizer.json"
 END_OF_TEXT, PAD, USER, ASSISTANT = SPECIALS = ("<|endoftext|>", "<|pad|>", "<|user|>", "<|assistant|>")
 MEASURED_BYTES = 1 << 20  # of the sample, from which bytes a token are counted
@@ -42,7 +42,11 @@ class VocabularyRecipe(Recipe):
     file_digest: str = Field(
         default="",
         pattern="^([0-9a-f]{64})?$",
-        description="blake3 of a tokenizer.json that is taken as it is; empty: tokens are learned",
+        description="blake3 of a tokenizer.json, sentencepiece model or rank file that is taken; empty: tokens are learned",
+    )
+    origin: str = Field(default="", description="where that file stands on the Hugging Face hub; empty: a file at hand")
+    encoding: Literal["", "r50k_base", "p50k_base", "cl100k_base", "o200k_base", "llama3", "llama4", "qwen"] = Field(
+        default="", description="what a rank file of tiktoken is of: how texts are cut, and its special tokens"
     )
     end_token: str = Field(
         default="", description="token of that file which ends a document; empty: <|endoftext|>, added if it has none"
@@ -75,7 +79,7 @@ def train_vocabulary(
 
     prefixes = _sample(training.parts(), recipe.sample_bytes)
     if recipe.file_digest:
-        body, specials = imported(file, recipe.file_digest, recipe.end_token, SPECIALS)
+        body, specials = imported(file, recipe.file_digest, recipe.end_token, SPECIALS, recipe.encoding)
     else:
         body = learned(_texts(training.parts(), prefixes), recipe, list(SPECIALS))
         specials = {token: number for number, token in enumerate(SPECIALS)}

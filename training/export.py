@@ -175,10 +175,11 @@ def _check_tokenizer(artifact: Artifact, out: Path) -> None:
     from tokenizers import Tokenizer
     from transformers import AutoTokenizer
 
-    ours = Tokenizer.from_file(str(artifact.local("tokenizer.json"))).encode(SAMPLE, add_special_tokens=False).ids
+    tokenizer = Tokenizer.from_file(str(artifact.local("tokenizer.json")))
+    ours = tokenizer.encode(SAMPLE, add_special_tokens=False).ids
     loaded = AutoTokenizer.from_pretrained(str(out), local_files_only=True)
     theirs = loaded(SAMPLE, add_special_tokens=False, verbose=False)["input_ids"]
-    if theirs != ours or loaded.decode(theirs) != SAMPLE:
+    if theirs != ours or loaded.decode(theirs) != tokenizer.decode(ours):
         raise ExportError(f"{out}: AutoTokenizer splits a sample into {len(theirs)} other tokens than our {len(ours)}.")
 
 

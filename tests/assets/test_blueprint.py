@@ -277,6 +277,42 @@ def test_a_vocabulary_of_a_file_is_known_by_its_digest(blank):
     assert BLUEPRINTS["vocabulary"](spec_with(blank, more=more), "own").recipe != one.recipe
 
 
+def test_a_vocabulary_of_the_hub_is_named_by_its_commit(blank, monkeypatch):
+    from huggingface_hub import constants
+
+    commit = "ab" * 20
+    folder = blank.folder / "cache" / "models--some--words" / "snapshots" / commit
+    folder.mkdir(parents=True)
+    (folder / "tokenizer.json").write_text("{}")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(blank.folder / "cache"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    own = '[vocabularies.own]\ncorpus = "small"\npath = "hf://some/words{}"\n'
+    made = BLUEPRINTS["vocabulary"](spec_with(blank, more=own.format(f"@{commit}")), "own").recipe.identity()
+    assert made["origin"] == f"hf://some/words@{commit}/tokenizer.json"
+    (blank.folder / "tokenizer.json").write_text("{}")
+    at_hand = '[vocabularies.own]\ncorpus = "small"\npath = "tokenizer.json"\n'
+    there = BLUEPRINTS["vocabulary"](spec_with(blank, more=at_hand), "own").recipe.identity()
+    assert made["file_digest"] == there["file_digest"]
+    with pytest.raises(ValueError, match=r"stemma\.toml:\d+: 'hf://some/words@main' names main"):
+        BLUEPRINTS["vocabulary"](spec_with(blank, more=own.format("@main")), "own")
+    with pytest.raises(ValueError, match=r"stemma\.toml:\d+: hf://some/words@.* is not in the cache"):
+        BLUEPRINTS["vocabulary"](spec_with(blank, more=own.format(f"@{'cd' * 20}")), "own")
+
+
+def test_a_rank_file_without_its_encoding_is_refused_with_the_line(blank):
+    (blank.folder / "own.tiktoken").write_text("IQ== 0\n")
+    more = '[vocabularies.own]\ncorpus = "small"\npath = "own.tiktoken"\n'
+    with pytest.raises(ValueError, match=r"stemma\.toml:\d+: own\.tiktoken: is a rank file.* set encoding to one of"):
+        BLUEPRINTS["vocabulary"](spec_with(blank, more=more), "own")
+    said = more + '[vocabularies.own.recipe]\nencoding = "{}"\n'
+    assert BLUEPRINTS["vocabulary"](spec_with(blank, more=said.format("qwen")), "own").recipe.encoding == "qwen"
+    with pytest.raises(ValueError, match=r"stemma\.toml:\d+: encoding: Input should be .*'cl100k_base'"):
+        BLUEPRINTS["vocabulary"](spec_with(blank, more=said.format("cl100k")), "own")
+    (blank.folder / "own.tiktoken").write_text("{}")
+    with pytest.raises(ValueError, match=r"stemma\.toml:\d+: own\.tiktoken: is no rank file; encoding 'qwen'"):
+        BLUEPRINTS["vocabulary"](spec_with(blank, more=said.format("qwen")), "own")
+
+
 def test_a_suite_of_files_is_known_by_their_digest_and_needs_no_corpus(blank):
     folder = blank.folder / "own"
     folder.mkdir()

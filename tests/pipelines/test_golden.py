@@ -42,7 +42,7 @@ GOLDEN = {
     "unique_documents": ("1", "b44aafe4feef48f1"),
     "heldout_documents": ("1", "290b5fc7515233bd"),
     "training_documents": ("2", "2cd64d34ab81623d"),
-    "vocabulary": ("1", "8a9f954ebde48e68"),
+    "vocabulary": ("2", "8a9f954ebde48e68"),
     "token_shards": ("1", "5072a2de1f639651"),
     "heldout_shards": ("1", "bb79abc7296482ce"),
     "mixture": ("1", "0044574f8a8ac9b0"),

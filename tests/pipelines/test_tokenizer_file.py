@@ -104,12 +104,35 @@ def test_a_file_that_cannot_be_a_vocabulary_is_refused(tmp_path):
         imported(path, "0" * 64, "", SPECIALS)
     with pytest.raises(TokenizerFileError, match="no file is given"):
         imported(None, expected, "", SPECIALS)
-    with pytest.raises(TokenizerFileError, match=r"No such file.*that of a tokenizer\.json"):
+    with pytest.raises(TokenizerFileError, match=r"No such file.*that of a tokenizer\.json, a model"):
         file_digest(tmp_path / "nowhere.json")
     for content in (b"{}", b"\xff", b"no JSON"):
         path.write_bytes(content)
         with pytest.raises(TokenizerFileError, match=r"tokenizer\.json: is no tokenizer\.json"):
             imported(path, file_digest(path), "", SPECIALS)
+
+
+def test_ids_with_gaps_stay_and_what_is_added_comes_behind_them(tmp_path):
+    path = words_file(tmp_path)
+    gapped = json.loads(path.read_text())
+    gapped["model"]["vocab"]["far"] = 40
+    path.write_text(json.dumps(gapped))
+    body, ids = imported(path, file_digest(path), "[END]", SPECIALS)
+    assert ids == {"<|endoftext|>": 1, "<|pad|>": 41, "<|user|>": 42, "<|assistant|>": 43}
+    tokenizer = plain_tokenizer(json.dumps(body).encode())
+    assert {token: tokenizer.token_to_id(token) for token in SPECIALS[1:]} == {k: ids[k] for k in SPECIALS[1:]}
+
+
+def test_unigram_reads_no_special_token_from_a_text(tmp_path):
+    letters = [[character, -3.0] for character in "abcends<>/"]
+    tokenizer = Tokenizer(models.Unigram([("<unk>", 0.0), ("</end>", 0.0), *map(tuple, letters)], 0, False))
+    tokenizer.add_special_tokens(["<unk>", "</end>"])
+    path = tmp_path / "tokenizer.json"
+    tokenizer.save(str(path))
+    body, ids = imported(path, file_digest(path), "</end>", SPECIALS)
+    assert ids["<|endoftext|>"] == 1
+    said = plain_tokenizer(json.dumps(body).encode()).encode("abc</end><a")
+    assert said.tokens == list("abc</end><a")
 
 
 def test_a_vocabulary_from_a_file_is_sharded_and_its_losses_counted(corpora, tmp_path):

@@ -1,0 +1,178 @@
+"""A sentencepiece model becomes a tokenizer.json that gives sentencepiece's ids, whatever the text."""
+
+from __future__ import annotations
+
+import io
+import json
+import struct
+
+import pytest
+from foreign_texts import ODD, odd_texts
+from test_tokenizing import SAID
+from tokenizers import Tokenizer
+
+from pipelines.sentencepiece_file import SentencePieceError, read, tokenizer_body
+from pipelines.tokenizer_file import TokenizerFileError, file_digest, imported
+from pipelines.vocabulary import SPECIALS, plain_tokenizer
+
+sentencepiece = pytest.importorskip("sentencepiece")
+
+PROSE = ["A model is learned from a few sentences that say little, and said again they say no more.", "".join(ODD)]
+PLAIN = {"normalization_rule_name": "identity", "remove_extra_whitespaces": False}
+
+
+def learned(**options) -> bytes:
+    out, said = io.BytesIO(), iter([*SAID, *PROSE] * 3)
+    fields = {"vocab_size": 400, "character_coverage": 0.999, "hard_vocab_limit": False, **options}
+    sentencepiece.SentencePieceTrainer.train(sentence_iterator=said, model_writer=out, minloglevel=2, **fields)
+    return out.getvalue()
+
+
+def ours(data: bytes, tmp_path) -> Tokenizer:
+    path = tmp_path / "some.model"
+    path.write_bytes(data)
+    body, _ = imported(path, file_digest(path), "</s>", SPECIALS)
+    return plain_tokenizer(json.dumps(body).encode())
+
+
+def theirs(data: bytes):
+    return sentencepiece.SentencePieceProcessor(model_proto=data)
+
+
+BPE = {
+    "as Llama": {**PLAIN, "byte_fallback": True},
+    "as Gemma": {**PLAIN, "byte_fallback": True, "add_dummy_prefix": False, "user_defined_symbols": ["[INST]", "\n", "|||"]},
+    "with unknown characters": PLAIN,
+    "without double spaces": {"normalization_rule_name": "identity", "byte_fallback": True},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("options", BPE.values(), ids=BPE)
+def test_ids_of_bpe_are_those_of_sentencepiece(options, tmp_path):
+    data = learned(model_type="bpe", **options)
+    mine, reference = ours(data, tmp_path), theirs(data)
+    for text in odd_texts(2000):
+        assert mine.encode(text).ids == reference.encode(text), ascii(text)
+
+
+def test_runs_of_spaces_with_one_score_grow_from_the_left(tmp_path):
+    """As Llama and Mistral have them: pieces of 2, 3, 4 and 8 spaces of the lowest score."""
+    spaces = b"".join(piece("\u2581" * count, -1e9, 1) for count in (2, 4, 8, 3))
+    data = spaces + learned(model_type="bpe", **PLAIN, byte_fallback=True)
+    mine, reference = ours(data, tmp_path), theirs(data)
+    for count in range(40):
+        for text in (" " * count, " " * count + "a", f"a{' ' * count}b  c"):
+            assert mine.encode(text).ids == reference.encode(text), count
+
+
+@pytest.mark.parametrize("byte_fallback", [False, True])
+def test_ids_of_unigram_are_those_of_sentencepiece_but_for_ties(byte_fallback, tmp_path):
+    """Sentencepiece adds scores in single precision: where two ways have one score, it may take the other."""
+    data = learned(model_type="unigram", byte_fallback=byte_fallback, **PLAIN)
+    mine, reference = ours(data, tmp_path), theirs(data)
+    ties = 0
+    for text in odd_texts(2000):
+        found, expected = mine.encode(text).ids, reference.encode(text)
+        if found != expected:
+            assert sorted(found) == sorted(expected), ascii(text)
+            ties += 1
+    assert ties < 10
+
+
+@pytest.mark.parametrize("model_type", ["bpe", "unigram"])
+def test_characters_are_mapped_as_sentencepiece_maps_them(model_type, tmp_path):
+    """Each by itself; tokenizers looks a character up together with the marks behind it, and may differ there."""
+    data = learned(model_type=model_type, byte_fallback=True)
+    mine, reference = ours(data, tmp_path), theirs(data)
+    assert read(data).character_map
+    codes = [*range(0x20, 0x3400), *range(0xA000, 0xAC00), *range(0xF900, 0x10000), *range(0x10000, 0x32000, 61)]
+    codes += range(0xAC00, 0xD7A4, 7)
+    for code in codes:
+        assert mine.encode(f"a {chr(code)} b").ids == reference.encode(f"a {chr(code)} b"), hex(code)
+    for text in SAID[:4]:
+        assert mine.encode(text).ids == reference.encode(text)
+
+
+@pytest.mark.parametrize("model_type", ["bpe", "unigram"])
+def test_control_tokens_and_names_of_bytes_in_a_text_are_text(model_type, tmp_path):
+    data = learned(model_type=model_type, byte_fallback=True, **PLAIN)
+    mine, reference = ours(data, tmp_path), theirs(data)
+    for text in ("</s>", "a </s></s>", "<s><unk><0x0A> <0x41>x", "<|pad|> <|user|>"):
+        found = mine.encode(text)
+        assert mine.decode(found.ids, skip_special_tokens=False) == text
+        assert len(found.ids) > 3
+        assert found.ids == reference.encode(text)
+
+
+def test_texts_come_back(tmp_path):
+    mine = ours(learned(model_type="bpe", byte_fallback=True, **PLAIN), tmp_path)
+    for text in [*SAID, "", " ", "  two before", "and two behind  "]:
+        assert mine.decode(mine.encode(text).ids, skip_special_tokens=False) == text
+
+
+def test_a_model_is_imported_with_what_the_trainer_needs(tmp_path):
+    data = learned(model_type="bpe", **PLAIN)
+    size = theirs(data).get_piece_size()
+    path = tmp_path / "tokenizer.model"
+    path.write_bytes(data)
+    _, ids = imported(path, file_digest(path), "</s>", SPECIALS)
+    assert ids == {"<|endoftext|>": 2, "<|pad|>": size, "<|user|>": size + 1, "<|assistant|>": size + 2}
+
+
+# -- files that cannot be taken ------------------------------------------------------------------------------------
+
+
+def varint(value: int) -> bytes:
+    return bytes([value]) if value < 0x80 else bytes([value & 0x7F | 0x80]) + varint(value >> 7)
+
+
+def field(number: int, value: bytes | int) -> bytes:
+    if isinstance(value, int):
+        return varint(number << 3) + varint(value)
+    return varint(number << 3 | 2) + varint(len(value)) + value
+
+
+def piece(text: str, score: float, kind: int) -> bytes:
+    return field(1, field(1, text.encode()) + b"\x15" + struct.pack("<f", score) + field(3, kind))
+
+
+def small(*more: bytes, algorithm: int = 2) -> bytes:
+    return piece("<unk>", 0.0, 2) + piece("a", -1.0, 1) + b"".join(more) + field(2, field(3, algorithm))
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (small(algorithm=3), "it is a WORD model"),
+        (small(algorithm=4), "it is a CHAR model"),
+        (small(piece("b", -2.0, 5)), "unused pieces"),
+        (small(field(3, field(5, 0))), "escape_whitespaces is false"),
+        (small(field(2, field(24, 1))), "treat_whitespace_as_suffix"),
+        (small(piece("ab", -2.0, 1), piece("ba", -2.0, 1)), "different pieces one score"),
+        (small(field(2, field(35, 1))), "it falls back to bytes and lacks some"),
+        (small(piece("[X]", 0.0, 4), algorithm=1), "symbols of its user"),
+        (small(piece("a", -2.0, 1)), "all pieces different"),
+        (small(piece("<unk2>", 0.0, 2)), "2 of them unknown"),
+        (field(2, field(3, 1)), "it has 0 pieces"),
+        (piece("<unk>", 0.0, 2), "ends before the specification of its trainer"),
+        (b"\n\xff\xff", "it is torn or no sentencepiece model"),
+        (small()[:-3], "it is torn"),
+        (b"\n\x02\x0b\x00", "wire type 3"),
+        (b"\x0d\0\0\0\0", "no sentencepiece model"),
+    ],
+)
+def test_a_model_that_has_no_counterpart_is_refused(data, message):
+    with pytest.raises(SentencePieceError, match=message):
+        tokenizer_body(data)
+
+
+def test_the_error_names_the_file(tmp_path):
+    path = tmp_path / "torn.model"
+    path.write_bytes(learned(model_type="bpe", **PLAIN)[:-100])
+    with pytest.raises(TokenizerFileError, match=r"torn\.model: it is torn or no sentencepiece model"):
+        imported(path, file_digest(path), "", SPECIALS)
+
+
+def test_the_small_model_of_these_tests_is_sound():
+    data = small(piece("aa", -2.0, 1))
+    assert Tokenizer.from_str(json.dumps(tokenizer_body(data))).encode("aaab").ids == theirs(data).encode("aaab")
