@@ -69,7 +69,8 @@ class Generator:
         self.tokenizer = tokenizer
         self.eos_id = eos_id
         self.context = model.recipe.sequence_length
-        self.num_tokens = tokenizer.get_vocab_size()  # the embedding may have rows beyond it
+        # one more than the largest id, which may be more than there are tokens; the embedding may have rows beyond it
+        self.num_tokens = 1 + max(tokenizer.get_vocab(with_added_tokens=True).values())
 
     @classmethod
     def load(cls, source: Artifact | Path, device: str = "cpu") -> Generator:

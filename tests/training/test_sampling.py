@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections import Counter
 
 import pytest
 import torch
 from echo import LOG_AGAIN, V, echo, names, silent
+from tokenizers import Tokenizer
 
 from training.generate import Generator, Sampling, greedy
 
@@ -104,6 +106,15 @@ def test_drawn_tokens_follow_the_distribution_and_so_does_the_length_of_texts():
     assert abs(found.total() / 150 - 3) < 4 * math.sqrt(12 / 150)
     for count in found.values():
         assert abs(count / found.total() - 1 / 3) < 4 * math.sqrt(2 / 9 / found.total())
+
+
+def test_a_vocabulary_with_gaps_is_written_to_its_largest_id():
+    """As rank files of tiktoken have them: 33 tokens, the last of which is number 63."""
+    body = json.loads(names().to_str())
+    vocab = body["model"]["vocab"]
+    body["model"]["vocab"] = {name: number for name, number in vocab.items() if number < 32 or number == V - 1}
+    writer = Generator(echo(), Tokenizer.from_str(json.dumps(body)), 0)
+    assert writer.generate(f"w{V - 1}", 3, temperature=0) == " ".join([f"w{V - 1}"] * 3)
 
 
 def test_the_echo_says_its_last_token_until_it_may_say_no_more(echoing):
