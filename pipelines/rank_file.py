@@ -15,7 +15,7 @@ import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from pipelines.tokenizing import CL100K, GPT2, GPT4, O200K, QWEN
+from pipelines.unit_rules import CL100K, GPT2, GPT4, O200K, QWEN
 
 _NONE = 1 << 62  # no rank
 _LINE = re.compile(rb"([A-Za-z0-9+/]+={0,2}) ([0-9]+)")

@@ -8,12 +8,14 @@ tokens have no text: ``</s>`` that stands in a document is encoded as the charac
 from __future__ import annotations
 
 import base64
+import re
 import struct
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-SPACE = "\u2581"
+from pipelines.unit_rules import NOT_ALONE, SPACE
+
 FIRST = b"\n"  # byte of a file: field 1, of a known length
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)  # SentencePiece.Type
 UNIGRAM, BPE = 1, 2  # TrainerSpec.ModelType
@@ -200,7 +202,10 @@ def _normalizer(model: Model) -> dict[str, Any]:
     if model.remove_extra_whitespaces:
         steps += [_replace({"Regex": r"\A +"}, ""), _replace({"Regex": " {2,}"}, " ")]
     if model.add_dummy_prefix:
-        steps.append({"type": "Prepend", "prepend": SPACE})
+        users = [re.escape(piece.text) for piece in model.pieces if piece.kind == USER_DEFINED]
+        # tokens of the user are normalized as texts are: alone, they get no space before them
+        alone = _replace({"Regex": f"{NOT_ALONE}(?:{'|'.join(users)})\\z)"}, SPACE)
+        steps.append(alone if users else {"type": "Prepend", "prepend": SPACE})
     steps.append(_replace({"String": " "}, SPACE))
     if model.remove_extra_whitespaces:
         steps.append(_replace({"Regex": rf"{SPACE}+\z"}, ""))

@@ -4,8 +4,8 @@ A byte-level tokenizer cuts a text into units (a word with the space before it, 
 encodes each by itself. Texts repeat their units: here each different one is encoded once, by the library, and found in
 a table ever after. The table changes how long a text takes, never its tokens.
 
-Units are those of GPT-2, of GPT-4 and Llama 3, or of Qwen. A tokenizer of other units, or one that does more to a text
-than this module knows of, is used as it is, text by text; :func:`why_whole` says why.
+Which units those are, ``unit_rules.py`` says. A tokenizer of other units, or one that does more to a text than is known
+there, is used as it is, text by text.
 """
 
 from __future__ import annotations
@@ -14,30 +14,14 @@ import functools
 import json
 import threading
 import unicodedata
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from tokenizers import Tokenizer
+from pipelines.unit_rules import TABLE_SIZE, cuts, steps, unit_tokenizer, why_whole
 
-GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
-GPT4 = (  # with numbers of up to three digits; Qwen takes them one by one
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
-QWEN = GPT4.replace("{1,3}", "")
-CL100K = GPT4.replace(r"|\s*[\r\n]+", r"|\s+\z|\s*[\r\n]+")  # as tiktoken has it: white space that ends a text is one
-_MORE = "(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
-O200K = (  # GPT-4o, Llama 4: a word is small letters after large ones
-    rf"[^\r\n\p{{L}}\p{{N}}]?[\p{{Lu}}\p{{Lt}}\p{{Lm}}\p{{Lo}}\p{{M}}]*[\p{{Ll}}\p{{Lm}}\p{{Lo}}\p{{M}}]+{_MORE}"
-    rf"|[^\r\n\p{{L}}\p{{N}}]?[\p{{Lu}}\p{{Lt}}\p{{Lm}}\p{{Lo}}\p{{M}}]+[\p{{Ll}}\p{{Lm}}\p{{Lo}}\p{{M}}]*{_MORE}"
-    r"|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
-RULES = {GPT2: 0, GPT4: 3, QWEN: 1}  # as the kernel numbers them
-TABLE_SIZE = 0x32400  # no letter, number or white space lies above CJK extension H (U+31350 to U+323AF)
 TOGETHER = 64  # texts a call: tokenizers encodes a long list 8 times slower than batches of 1 to 64
 CACHE_BYTES = 2 << 20  # of text that is encoded at once
 MAX_UNITS = 1 << 20  # that the table holds; some 70 MB
@@ -73,17 +57,18 @@ class Encoder:
         from pipelines.vocabulary import plain_tokenizer
 
         self.tokenizer = plain_tokenizer(data)
-        self.why_whole = why_whole(json.loads(data))
+        body = json.loads(data)
+        self.why_whole = why_whole(body)
         self.max_id = max(self.tokenizer.get_vocab(with_added_tokens=True).values(), default=0)
         self.max_units, self.max_bytes = max_units, max_bytes
         self.table = _empty()
         self._lock = threading.Lock()
-        if not self.why_whole:
-            body = json.loads(data)
-            self._units = _units(body["pre_tokenizer"]) or Units(0, [])
-            self._of_units = _unit_tokenizer(body, self._units)
-            self._is_nfc = body["normalizer"] is not None
-            self._trie, self._tokens = _added(body["added_tokens"])
+        for token in body["added_tokens"]:  # the library's numbers: it goes on counting where a file leaves gaps
+            token["id"] = self.tokenizer.token_to_id(token["content"])
+        found = steps(body)
+        if found is not None and not self.why_whole:
+            self._steps, self._cuts, self._of_units = found, cuts(body, found), unit_tokenizer(body, found)
+            self._raw = [t["content"] for t in body["added_tokens"] if not (t["normalized"] or t["special"])]
 
     def encode(
         self, texts: pa.Array | pa.ChunkedArray, dtype: Any = np.uint32, end_id: int = -1
@@ -116,6 +101,8 @@ class Encoder:
         if self.why_whole:
             return self._whole(texts.to_pylist(), dtype, end_id)
         with self._lock:
+            if self._steps.is_nfc:
+                return self._composed(texts, dtype, end_id)
             return self._by_units(texts, dtype, end_id)
 
     def _whole(self, texts: list[str], dtype: np.dtype[Any], end_id: int) -> tuple[NDArray[Any], I64]:
@@ -130,15 +117,11 @@ class Encoder:
         from pipelines import tokenizing_kernel as kernel
         from pipelines.words import text_buffers
 
-        if self._is_nfc:
-            texts = self._composed(texts)
+        texts = self._prefixed(texts) if self._steps.has_prefix else texts
         data, rows = text_buffers(texts)
-        classes = character_classes()
         if len(self.table.offsets) > self.max_units or self.table.data.size > self.max_bytes:
             self.table = _empty()
-        bounds, numbers, of_text = kernel.numbered_units(
-            data, rows, classes, self._units.rule, self._trie, self._tokens, self.table
-        )
+        bounds, numbers, of_text = kernel.numbered_units(data, rows, self._cuts, self.table)
         unknown = np.flatnonzero(numbers == kernel.UNKNOWN)
         if unknown.size:
             first = kernel.first_ones(data, bounds, unknown)
@@ -149,19 +132,44 @@ class Encoder:
         kernel.gather(numbers, of_text, self.table.id_offsets, self.table.ids, end_id, tokens)
         return tokens, offsets
 
-    def _composed(self, texts: pa.Array) -> pa.Array:
-        """Texts in Unicode's normal form C, which nearly all of them are in."""
+    def _composed(self, texts: pa.Array, dtype: np.dtype[Any], end_id: int) -> tuple[NDArray[Any], I64]:
+        """Of texts in Unicode's normal form C, which nearly all of them are in."""
         import pyarrow.compute as pc
 
         from pipelines.tokenizing_kernel import not_inert
         from pipelines.words import text_buffers
 
-        may_change = pa.array(not_inert(*text_buffers(texts), inert_characters()))
-        normalizer = self.tokenizer.normalizer
-        composed = [normalizer.normalize_str(text) for text in texts.filter(may_change).to_pylist()]
-        if not composed:
-            return texts
-        return pc.replace_with_mask(texts.cast(pa.large_string()), may_change, pa.array(composed, pa.large_string()))
+        normal = self.tokenizer.normalizer.normalize_str
+        may_change = not_inert(*text_buffers(texts), inert_characters())
+        changed = {row: new for row in np.flatnonzero(may_change) if (new := normal(old := texts[row].as_py())) != old}
+        # added tokens are cut out before the rest is composed: where that may matter, the library does both
+        hard = [
+            row for row in changed if any(token in texts[row].as_py() or token in changed[row] for token in self._raw)
+        ]
+        said = ["" if row in hard else changed[row] for row in changed]
+        if changed:
+            is_changed = np.zeros(len(texts), np.bool_)
+            is_changed[list(changed)] = True
+            composed = pc.replace_with_mask(
+                texts.cast(pa.large_string()), pa.array(is_changed), pa.array(said, pa.large_string())
+            )
+        else:
+            composed = texts
+        tokens, offsets = self._by_units(composed, dtype, end_id)
+        for row in reversed(hard):
+            ids = self.tokenizer.encode(texts[row].as_py()).ids
+            tokens = np.insert(tokens, offsets[row], np.array(ids, dtype))
+            offsets[row + 1 :] += len(ids)
+        return tokens, offsets
+
+    def _prefixed(self, texts: pa.Array) -> pa.Array:
+        """Each with a space before it, but for empty ones and those that are nothing but a token that gets none."""
+        import pyarrow.compute as pc
+
+        texts = texts.cast(pa.large_string())
+        alone = pc.is_in(texts, pa.array(["", *self._steps.unprefixed], pa.large_string()))
+        space = pa.scalar(" ", pa.large_string())
+        return pc.if_else(alone, texts, pc.binary_join_element_wise(space, texts, pa.scalar("", pa.large_string())))
 
     def _learn(self, units: list[bytes]) -> None:
         """Add units, each different from all others and from those that are known."""
@@ -198,98 +206,6 @@ class Encoder:
 def encoder(data: bytes) -> Encoder:
     """The encoder of a ``tokenizer.json``, one for all parts that a process encodes."""
     return Encoder(data)
-
-
-def why_whole(body: dict[str, Any]) -> str:
-    """Why the texts of this ``tokenizer.json`` cannot be encoded unit by unit; empty if they can."""
-    reasons = {
-        "a pre-tokenizer of other units": _units(body["pre_tokenizer"]) is None,
-        "a normalizer other than NFC": body["normalizer"] not in (None, {"type": "NFC"}),
-        "a post-processor that adds tokens": (body["post_processor"] or {"type": "ByteLevel"})["type"] != "ByteLevel",
-        "dropout": bool(body["model"].get("dropout")),
-        "an added token that does more than match": not all(map(_only_matches, body["added_tokens"])),
-    }
-    return ", ".join(reason for reason, holds in reasons.items() if holds)
-
-
-class Units(NamedTuple):
-    """How a pre-tokenizer cuts a text."""
-
-    rule: int
-    within: list[dict[str, Any]]  # what it does to each unit after that
-
-
-def _units(pre_tokenizer: dict[str, Any] | None) -> Units | None:
-    """None if it does not begin by cutting a text into units that are known here."""
-    steps = [pre_tokenizer or {}]
-    if steps[0].get("type") == "Sequence":
-        steps = steps[0]["pretokenizers"]
-    begun = 1 if steps[0].get("type") == "Split" else 0
-    first, rest = (steps[begun] if len(steps) > begun else {}), steps[begun + 1 :]
-    byte_level = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": not begun}
-    is_first = {"use_regex": True, **{key: first[key] for key in first if key != "trim_offsets"}} == byte_level
-    pattern = steps[0]["pattern"].get("Regex") if begun else GPT2
-    isolates = not begun or (steps[0]["behavior"], steps[0]["invert"]) == ("Isolated", False)
-    if not is_first or not isolates or pattern not in RULES or any(step["type"] != "Split" for step in rest):
-        return None
-    return Units(RULES[pattern], rest)
-
-
-def _only_matches(token: dict[str, Any]) -> bool:
-    """Special tokens are read as text; others are cut out of the normalized text wherever they stand."""
-    if token["special"] and not token["normalized"]:
-        return True
-    strips = token["single_word"] or token["lstrip"] or token["rstrip"]
-    return token["normalized"] and not strips and token["content"].isascii() and token["content"] != ""
-
-
-def _added(tokens: Sequence[dict[str, Any]]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """Added tokens as a tree of their bytes: next node [nodes, 256] (0: none), token that ends at a node [nodes]."""
-    from pipelines.tokenizing_kernel import SKIPPED, UNKNOWN
-
-    nodes, ends = [np.zeros(256, np.int32)], [UNKNOWN]
-    for token in tokens:
-        if not token["normalized"]:
-            continue
-        node = 0
-        for byte in token["content"].encode():
-            if nodes[node][byte] == 0:
-                nodes[node][byte] = len(nodes)
-                nodes.append(np.zeros(256, np.int32))
-                ends.append(UNKNOWN)
-            node = int(nodes[node][byte])
-        ends[node] = SKIPPED if token["special"] else token["id"]
-    return np.array(nodes), np.array(ends, np.int32)
-
-
-def _unit_tokenizer(body: dict[str, Any], units: Units) -> Tokenizer:
-    """The same model for one unit at a time."""
-    from tokenizers import Tokenizer
-
-    byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False, "use_regex": False}
-    steps = [byte_level, *units.within]
-    bare = {"added_tokens": [], "normalizer": None, "post_processor": None, "truncation": None, "padding": None}
-    return Tokenizer.from_str(
-        json.dumps({**body, **bare, "pre_tokenizer": {"type": "Sequence", "pretokenizers": steps}})
-    )
-
-
-@functools.cache
-def character_classes() -> NDArray[np.uint8]:
-    r"""By code point: what the library's own regular expressions take for ``\p{L}``, ``\p{N}`` and ``\s``."""
-    from tokenizers import Regex, normalizers
-
-    from pipelines.units_kernel import LETTER, NUMBER, WHITE
-
-    classes = np.zeros(TABLE_SIZE, np.uint8)
-    codes = np.array([code for code in range(1, TABLE_SIZE) if not 0xD800 <= code < 0xE000])
-    for kind, pattern in ((LETTER, r"\p{L}"), (NUMBER, r"\p{N}"), (WHITE, r"\s")):
-        marked = normalizers.Replace(Regex(pattern), "\0")
-        for some in np.array_split(codes, TABLE_SIZE >> 12):
-            text = marked.normalize_str("".join(map(chr, some)))
-            classes[some[[character == "\0" for character in text]]] = kind
-    classes.flags.writeable = False
-    return classes
 
 
 @functools.cache

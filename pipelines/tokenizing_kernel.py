@@ -12,11 +12,10 @@ import numpy as np
 from numba import njit
 
 from pipelines.filters.characters import bytes_at, char_size, code_at, inner
-from pipelines.units_kernel import unit_end, unit_end_gpt4
+from pipelines.units_kernel import digits_bound, end_by_rule
 
 UNKNOWN = -1  # a unit that is not in the table; added token t is -2 - t
 SKIPPED = -2  # an added token that is read as text
-GPT2 = 0  # the rule; GPT-4's is the number of digits that it takes together
 
 _SEED, _STEP = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xD6E8FEB86659FD93)
 _HALF = np.uint64(32)
@@ -94,7 +93,7 @@ def number_of(data, start, end, table):
 
 
 @njit(cache=True, nogil=True)
-def numbered_units(data, rows, classes, rule, trie, tokens, table):
+def numbered_units(data, rows, cuts, table):
     """Units of some texts: bounds [units + 1], numbers in the table [units], units before each text [texts + 1]."""
     size = rows[-1] - rows[0]
     bounds, numbers = np.empty(size + 1, np.int64), np.empty(size, np.int32)
@@ -103,21 +102,30 @@ def numbered_units(data, rows, classes, rule, trie, tokens, table):
     for text in range(rows.size - 1):
         at, end = rows[text], rows[text + 1]
         while at < end:
-            stop, after, token = end, end, np.int64(UNKNOWN)
-            if tokens.size > 1:
-                stop, after, token = next_added(data, at, end, trie, tokens)
-            while at < stop:
-                if rule == GPT2:
-                    unit = unit_end(data, at, stop, classes)
-                else:
-                    unit = unit_end_gpt4(data, at, stop, classes, rule)
-                numbers[count] = number_of(data, at, unit, table)
-                at = unit
-                count += 1
-                bounds[count] = at
-            if token >= 0:
-                numbers[count] = -2 - token
-                at = after
+            raw, raw_after, raw_token = end, end, np.int64(UNKNOWN)
+            if cuts.raw_tokens.size > 1:
+                raw, raw_after, raw_token = next_added(data, at, end, cuts.raw_tree, cuts.raw_tokens)
+            while at < raw:
+                stop, after, token = raw, raw, np.int64(UNKNOWN)
+                if cuts.tokens.size > 1:
+                    stop, after, token = next_added(data, at, raw, cuts.tree, cuts.tokens)
+                bound = at if cuts.digits else stop
+                while at < stop:
+                    if at == bound:
+                        bound = digits_bound(data, at, stop, cuts.digits, cuts.is_digit)
+                    unit = end_by_rule(data, at, bound, cuts.classes, cuts.rule)
+                    numbers[count] = number_of(data, at, unit, table)
+                    at = unit
+                    count += 1
+                    bounds[count] = at
+                if token >= 0:
+                    numbers[count] = -2 - token
+                    at = after
+                    count += 1
+                    bounds[count] = at
+            if raw_token >= 0:
+                numbers[count] = -2 - raw_token
+                at = raw_after
                 count += 1
                 bounds[count] = at
         of_text[text + 1] = count

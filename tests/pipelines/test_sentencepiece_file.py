@@ -6,6 +6,7 @@ import io
 import json
 import struct
 
+import pyarrow as pa
 import pytest
 from foreign_texts import ODD, odd_texts
 from test_tokenizing import SAID
@@ -13,6 +14,7 @@ from tokenizers import Tokenizer
 
 from pipelines.sentencepiece_file import SentencePieceError, read, tokenizer_body
 from pipelines.tokenizer_file import TokenizerFileError, file_digest, imported
+from pipelines.tokenizing import Encoder
 from pipelines.vocabulary import SPECIALS, plain_tokenizer
 
 sentencepiece = pytest.importorskip("sentencepiece")
@@ -45,6 +47,37 @@ BPE = {
     "with unknown characters": PLAIN,
     "without double spaces": {"normalization_rule_name": "identity", "byte_fallback": True},
 }  # fmt: skip
+
+
+def test_texts_are_looked_up_word_by_word(tmp_path):
+    """Where no piece has a space behind something else, and no space is taken away; tokens of the user cut a text."""
+    for name, more in (("as Llama", {}), ("as Gemma", {}), ("as Llama", {"user_defined_symbols": ["[INST]", "|||"]})):
+        data = learned(model_type="bpe", **BPE[name], **more)
+        encode = Encoder(ours(data, tmp_path).to_str().encode())
+        assert encode.why_whole == ""
+        texts = [*odd_texts(2000), "", " ", "a\u2581b", "\u2581", "   x", "[INST]", "[INST] [INST]|||", "||| x"]
+        for _ in range(2):  # the second time from the table
+            ids, offsets = encode.encode(pa.array(texts))
+            for text, start, end in zip(texts, offsets, offsets[1:], strict=False):
+                assert ids[start:end].tolist() == encode.tokenizer.encode(text).ids, ascii(text)
+
+
+@pytest.mark.parametrize("model_type", ["bpe", "unigram"])
+def test_a_model_that_takes_spaces_away_is_not_looked_up(model_type, tmp_path):
+    encode = Encoder(ours(learned(model_type=model_type), tmp_path).to_str().encode())
+    assert "normalizer" in encode.why_whole
+    ids, _ = encode.encode(pa.array(["a  b "]))
+    assert ids.tolist() == encode.tokenizer.encode("a  b ").ids
+
+
+def test_tokens_of_the_user_go_with_a_space_before_the_text(tmp_path):
+    """But for a text that is nothing else: tokenizers writes the token itself as a text."""
+    data = learned(model_type="bpe", byte_fallback=True, **PLAIN, user_defined_symbols=["[INST]", "\n", "|||"])
+    mine, reference = ours(data, tmp_path), theirs(data)
+    for text in odd_texts(2000):
+        if text not in ("[INST]", "\n", "|||"):
+            assert mine.encode(text).ids == reference.encode(text), ascii(text)
+    assert mine.encode("[INST]").ids == reference.encode("[INST]")[1:]
 
 
 @pytest.mark.parametrize("options", BPE.values(), ids=BPE)

@@ -15,18 +15,19 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
-from pipelines.tokenizing import (
+from pipelines.tokenizing import Encoder, encoder, inert_characters
+from pipelines.tokenizing_kernel import numbered_units
+from pipelines.unit_rules import (
     GPT2,
-    GPT4,
+    O200K,
     RULES,
     TABLE_SIZE,
-    Encoder,
+    Cuts,
+    case_classes,
     character_classes,
-    encoder,
-    inert_characters,
+    numeric_characters,
     why_whole,
 )
-from pipelines.tokenizing_kernel import numbered_units
 from pipelines.vocabulary import plain_tokenizer
 from pipelines.words import text_buffers
 
@@ -132,17 +133,21 @@ def of_library(encode: Encoder, texts: list[str]) -> list[list[int]]:
     return [encode.tokenizer.encode(text).ids for text in texts]
 
 
-def units(text: str, rule: int = 0) -> list[str]:
+def units(text: str, rule: int = 0, digits: int = 0) -> list[str]:
     data, bounds_of_rows = text_buffers(column(text))
-    bounds, _, _ = numbered_units(data, bounds_of_rows, character_classes(), rule, NO_TREE, NO_TOKENS, PLAIN.table)
+    classes = case_classes() if rule == RULES[O200K] else character_classes()
+    cuts = Cuts(rule, digits, classes, numeric_characters(), NO_TREE, NO_TOKENS, NO_TREE, NO_TOKENS)
+    bounds, _, _ = numbered_units(data, bounds_of_rows, cuts, PLAIN.table)
     raw = text.encode()
     return [raw[start:end].decode() for start, end in itertools.pairwise(bounds)]
 
 
-def units_of_library(text: str, pattern: str = "") -> list[str]:
+def units_of_library(text: str, pattern: str = GPT2, digits: int = 0) -> list[str]:
     cut = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    if pattern:
+    if pattern != GPT2:
         cut = pre_tokenizers.Split(Regex(pattern), "isolated")
+    if digits:
+        cut = pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=digits == 2), cut])
     return [text[start:end] for _, (start, end) in cut.pre_tokenize_str(text)]
 
 
@@ -158,8 +163,10 @@ def test_every_character_is_of_the_class_that_the_library_sees():
             for code in range(first, first + (1 << 14), 1 if first < TABLE_SIZE else step)
             if not 0xD800 <= code < 0xE000
         )
-        assert units(some) == units_of_library(some), f"from {first:x} on"
-        assert units(some, 3) == units_of_library(some, GPT4), f"from {first:x} on"
+        for pattern, rule in RULES.items():
+            assert units(some, rule) == units_of_library(some, pattern), f"{pattern} from {first:x} on"
+        for digits in (1, 2):
+            assert units(some, digits=digits) == units_of_library(some, digits=digits), f"from {first:x} on"
 
 
 @settings(max_examples=400)
@@ -177,10 +184,12 @@ def test_every_character_is_of_the_class_that_the_library_sees():
 @example(text="'\u017fx 'S 'Re'vE'LLx 'lL")
 @example(text="1234567 12\u0663\u00b24")
 @example(text="\u3000x\u2003\u2003x\nx\rx")
+@example(text="ABCd Ab\u4e2dAB \u0301AB \u0301a !Ab'S'll \u01c5a A\u0301b \u4e2d\u4e2dABC")
+@example(text="x//\n/ //\r\n a/\n \u0301\u0301/ 'A's'sA'")
 def test_units_are_the_matches_of_the_librarys_expression(text):
-    assert units(text) == units_of_library(text)
     for pattern, rule in RULES.items():
-        assert units(text, rule) == units_of_library(text, pattern)
+        for digits in (0, 1, 2):
+            assert units(text, rule, digits) == units_of_library(text, pattern, digits)
 
 
 # -- tokens ----------------------------------------------------------------------------------------------------
@@ -325,13 +334,8 @@ WHOLE = {
         {"pre_tokenizer": {**BYTES, "add_prefix_space": True}},
         {"pre_tokenizer": {**BYTES, "use_regex": False}},
         {"pre_tokenizer": None},
-        {
-            "pre_tokenizer": {
-                "type": "Sequence",
-                "pretokenizers": [{"type": "Digits", "individual_digits": True}, BYTES],
-            }
-        },
-        {"pre_tokenizer": {"type": "Sequence", "pretokenizers": [SPLIT, BYTES]}},
+        {"pre_tokenizer": {"type": "Sequence", "pretokenizers": [BYTES, {"type": "Whitespace"}]}},
+        {"pre_tokenizer": {"type": "Sequence", "pretokenizers": [SPLIT, {**BYTES, "add_prefix_space": True}]}},
         {"pre_tokenizer": {**SPLIT, "behavior": "Removed"}},
         {
             "pre_tokenizer": {
@@ -346,11 +350,15 @@ WHOLE = {
             }
         },
     ],
-    "a normalizer": [{"normalizer": {"type": "NFKC"}}, {"normalizer": {"type": "Sequence", "normalizers": []}}],
+    "a normalizer": [
+        {"normalizer": {"type": "NFKC"}},
+        {"normalizer": {"type": "Sequence", "normalizers": [{"type": "NFC"}, {"type": "Lowercase"}]}},
+        {"normalizer": {"type": "Prepend", "prepend": "_"}},
+    ],
     "an added token": [
         {"added_tokens": [added(400, "and", single_word=True)]},
         {"added_tokens": [added(400, "and", lstrip=True)]},
-        {"added_tokens": [added(400, "and", normalized=False)]},
+        {"added_tokens": [added(400, "and", normalized=False, rstrip=True)]},
         {"added_tokens": [added(400, "\u00e9")]},
         {"added_tokens": [added(400, "and", rstrip=True, special=True)]},
     ],
@@ -376,6 +384,41 @@ def test_a_tokenizer_that_does_more_is_used_as_it_is(reason, changes):
     assert reason in encode.why_whole
     assert rows(encode, SAID) == of_library(encode, SAID)
     assert len(encode.table.offsets) == 1
+
+
+DIGITS = {"type": "Digits", "individual_digits": True}
+RAW = [
+    added(400, "|||MAIL|||", normalized=False),
+    added(401, "<|end", normalized=False),
+    added(402, "e\u0301", normalized=False),
+    added(403, "<|end|>", special=True, normalized=False),  # read as text, and longer than another that begins there
+]
+LOOKED_UP = {
+    "digits": {"pre_tokenizer": {"type": "Sequence", "pretokenizers": [DIGITS, BYTES]}},
+    "numbers": {"pre_tokenizer": {"type": "Sequence", "pretokenizers": [{**DIGITS, "individual_digits": False}, BYTES]}},
+    "digits of units": {"pre_tokenizer": {"type": "Sequence", "pretokenizers": [BYTES, DIGITS]}},
+    "a split twice": {"pre_tokenizer": {"type": "Sequence", "pretokenizers": [SPLIT, BYTES]}},
+    "no normalizer in a sequence": {"normalizer": {"type": "Sequence", "normalizers": []}},
+    "NFC in a sequence": {"normalizer": {"type": "Sequence", "normalizers": [{"type": "NFC"}]}},
+    "tokens in the text as it is": {"added_tokens": RAW},
+    "both kinds of tokens": {"added_tokens": [*RAW, added(404, "MAIL"), added(405, "||"), added(406, "d|")]},
+    "tokens before composition": {"added_tokens": RAW, "normalizer": {"type": "NFC"}},
+}  # fmt: skip
+ENCODERS = {name: Encoder(json.dumps(body(**changes)).encode()) for name, changes in LOOKED_UP.items()}
+
+
+@settings(max_examples=150)
+@given(texts=st.lists(TEXTS | st.sampled_from(["<|end|>", "<|end", "e\u0301", "|||MAIL|||\u0301"]), max_size=6))
+@example(texts=SAID)
+@example(
+    texts=["", "|||MAIL|||\u0338 x", "\u212b", "ae\u0301e", "<|end|>", "<|end|", "||MAIL|||MAIL|||", "1\u0662\u00b2 34"]
+)
+@pytest.mark.parametrize("name", LOOKED_UP)
+def test_tokens_of_more_tokenizers_are_those_of_the_library(name, texts):
+    encode = ENCODERS[name]
+    assert encode.why_whole == ""
+    assert rows(encode, texts) == of_library(encode, texts)
+    assert rows(encode, texts, end_id=7) == [[*ids, 7] for ids in of_library(encode, texts)]
 
 
 def test_dropout_is_left_to_the_library():
