@@ -19,7 +19,7 @@ from pipelines.provenance.lineage import ancestor
 from pipelines.provenance.manifest import Key
 from pipelines.provenance.store import Store
 from pipelines.spec import Spec
-from training import finetune, finetune_data, pretrain, recipes
+from training import finetune, finetune_data, pretrain, recipes, shapes
 from training.numerics import numerics
 
 # -- tokens ----------------------------------------------------------------------------------------------------
@@ -98,9 +98,9 @@ def mixtures(spec: Spec, run: str) -> Blueprint:
 
 def pretrained_model(spec: Spec, run: str) -> Blueprint:
     mixed = spec.recipe(mixture.MixtureRecipe, ("runs", run, "mixture"))
-    asked = spec.recipe(recipes.PretrainRecipe, ("runs", run, "training"), sequence_length=mixed.sequence_length)
-    recipe = recipes.resolve(asked)
-    declared = numerics(recipe.compile)
+    recipe = recipes.resolve(shapes.recipe_of(spec, run, mixed.sequence_length))
+    compute = spec.recipe(recipes.Compute, ("runs", run, "compute"))
+    declared = numerics(recipe.compile, compute.processes, 0, compute.sharding, recompute=compute.recompute)
     return Blueprint(
         pretrain.PRETRAIN_VERSION,
         recipe,
@@ -314,5 +314,7 @@ def ends_of_run(spec: Spec, run: str) -> list[Key]:
     """What a run is for; everything else is made because one of these needs it."""
     names = [run, *spec.finetunes_of(run)]
     profiles = [Key("source_profile", source) for source in spec.sources_of(spec.run(run).corpus)]
+    if shapes.is_encoder(spec, run):
+        return [*profiles, Key("pretrained_model", run), Key("audit_bundle", run)]  # benchmarks ask what comes next
     papers = [Key(asset, name) for asset in ("model_card", "audit_bundle") for name in names]
     return [*profiles, Key("champion", run), *papers]

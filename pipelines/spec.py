@@ -107,6 +107,7 @@ class RunSpec(_Table):
     vocabulary: str = ""
     mixture: dict[str, Any] = {}
     training: dict[str, Any] = {}
+    compute: dict[str, Any] = {}
 
 
 class FinetuneSpec(_Table):

@@ -43,18 +43,21 @@ class Inputs:
     weights_BT: Tensor | None = None  # [B, T - 1], how much each target counts; None: all the same
     labels_B: Tensor | None = None  # class of each sequence
     ends_B: Tensor | None = None  # index of the last token of each sequence
+    places_BK: Tensor | None = None  # where tokens are hidden from an encoder; weights are then [B, K]
+    truths_BK: Tensor | None = None  # and which they are
 
     def sliced(self, piece: slice) -> Inputs:
-        return Inputs(*(None if t is None else t[piece] for t in self._tensors()))  # type: ignore[arg-type]
+        return Inputs(*(None if t is None else t[piece] for t in self.tensors()))  # type: ignore[arg-type]
 
     def to(self, device: torch.device) -> Inputs:
         if device.type == "cpu":
             return self
-        moved = (None if t is None else t.pin_memory().to(device, non_blocking=True) for t in self._tensors())
+        moved = (None if t is None else t.pin_memory().to(device, non_blocking=True) for t in self.tensors())
         return Inputs(*moved)  # type: ignore[arg-type]
 
-    def _tensors(self) -> tuple[Tensor | None, ...]:
-        return (self.tokens_BT, self.weights_BT, self.labels_B, self.ends_B)
+    def tensors(self) -> tuple[Tensor | None, ...]:
+        """What an objective is called with."""
+        return (self.tokens_BT, self.weights_BT, self.labels_B, self.ends_B, self.places_BK, self.truths_BK)
 
 
 @dataclass(frozen=True)

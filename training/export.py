@@ -18,12 +18,17 @@ from pipelines.provenance.lineage import ancestors
 from pipelines.provenance.recipe import canonical_json
 from pipelines.tokenizer_file import size_of
 from training.models.classifier import GPTClassifier
+from training.models.config import from_hf_config
+from training.models.encoder import Encoder
 from training.models.gpt import GPT
-from training.models.recipe import GPTRecipe, from_hf_config
+from training.models.names import ours
+from training.models.recipe import GPTRecipe
 from training.weights import load_weights
 
 TOLERANCE = 1e-5  # of logits; equal kernels give 0.0
 SAMPLE = "Return the index of the first column. Raises ValueError if é or 漢字 is not found.\n\n    >>> x[0]"
+DECODER = "AutoModelForCausalLM"
+LOADERS = {"ForSequenceClassification": "AutoModelForSequenceClassification", "ForMaskedLM": "AutoModelForMaskedLM"}
 CARD_FACTS = ("step", "tokens", "parameters", "heldout_bpb", "heldout_bpb_clean", "bigram_bpb", "task", "loss")
 
 
@@ -57,7 +62,7 @@ def _exported(artifact: Artifact, out: Path) -> dict[str, Any]:
         shutil.copyfile(artifact.local(name), out / name)
     _write(out / "config.json", config)
     _write(out / "tokenizer_config.json", tokenizer_config(config, artifact.json("tokenizer.json")))
-    if not _is_classifier(config):
+    if _loader(config) == DECODER:
         _write(out / "generation_config.json", generation_config(config, artifact.json("tokenizer.json")))
     _write(out / "lineage.json", lineage(artifact))
     (out / "README.md").write_text(readme(artifact, config), encoding="utf-8")
@@ -74,13 +79,15 @@ def _exported(artifact: Artifact, out: Path) -> dict[str, Any]:
 def tokenizer_config(config: dict[str, Any], tokenizer: dict[str, Any]) -> dict[str, Any]:
     """``tokenizer_config.json`` for a tokenizer.json of the tokenizers library."""
     names = {token["id"]: token["content"] for token in tokenizer["added_tokens"]}
+    mask = {"mask_token": names[config["mask_token_id"]]} if "mask_token_id" in config else {}
     return {
         "clean_up_tokenization_spaces": False,  # it would eat the space before a full stop, in code above all
         "eos_token": names[config["eos_token_id"]],
-        "model_max_length": config["max_position_embeddings"],
+        "model_max_length": from_hf_config(config).sequence_length,
         "pad_token": names[config["pad_token_id"]],
-        "padding_side": "right" if _is_classifier(config) else "left",
+        "padding_side": "left" if _loader(config) == DECODER else "right",
         "tokenizer_class": "PreTrainedTokenizerFast",
+        **mask,
     }
 
 
@@ -103,11 +110,11 @@ def lineage(artifact: Artifact) -> dict[str, Any]:
 def readme(artifact: Artifact, config: dict[str, Any]) -> str:
     """A model card in a few lines."""
     facts = [f"| {name} | {artifact.facts[name]} |" for name in CARD_FACTS if artifact.facts.get(name) is not None]
-    loader = "AutoModelForSequenceClassification" if _is_classifier(config) else "AutoModelForCausalLM"
-    shape = f"{config['num_hidden_layers']} blocks, {config['hidden_size']} wide, vocabulary {config['vocab_size']}"
+    loader, recipe = _loader(config), from_hf_config(config)
+    shape = f"{recipe.layers} blocks, {recipe.width} wide, vocabulary {recipe.vocab_size}"
     lines = [
         f"# {artifact.key.partition}", "",
-        f"A {config['architectures'][0]} trained with Stemma: {shape}, context {config['max_position_embeddings']}.",
+        f"A {config['architectures'][0]} trained with Stemma: {shape}, context {recipe.sequence_length}.",
         "", "| | |", "|---|---|", *facts, "",
         "```python",
         f"from transformers import AutoTokenizer, {loader}",
@@ -135,9 +142,7 @@ def logit_difference(out: Path) -> float:
     import transformers
 
     config = json.loads((out / "config.json").read_bytes())
-    classifier = _is_classifier(config)
-    # Any: the annotation of from_pretrained says nothing of the pair that comes back
-    loader: Any = transformers.AutoModelForSequenceClassification if classifier else transformers.AutoModelForCausalLM
+    loader: Any = getattr(transformers, _loader(config))  # its annotation says nothing of the pair that comes back
     theirs, info = loader.from_pretrained(
         str(out), output_loading_info=True, local_files_only=True, dtype=torch.float32
     )
@@ -145,7 +150,7 @@ def logit_difference(out: Path) -> float:
     if wrong:
         raise ExportError(f"{out}: transformers loads it with {wrong}; expected no missing and no unexpected key.")
     recipe = from_hf_config(config)
-    ours = _network(recipe, out / "model.safetensors")
+    ours = _network(recipe, out / "model.safetensors", config.get("mask_token_id", -1))
     tokens_BT = _probe(recipe, config)
     with torch.no_grad():
         there = theirs.eval()(tokens_BT).logits
@@ -156,11 +161,14 @@ def logit_difference(out: Path) -> float:
     return float((there - here).abs().max())
 
 
-def _network(recipe: GPTRecipe, path: Path) -> nn.Module:
+def _network(recipe: GPTRecipe, path: Path, mask_id: int = -1) -> nn.Module:
     weights = load_weights(path)
     head = weights.get("score.weight")
-    network = GPT(recipe) if head is None else GPTClassifier(recipe, len(head))
-    network.load_state_dict(weights)
+    if recipe.objective == "masked":
+        network: nn.Module = Encoder(recipe, mask_id)
+    else:
+        network = GPT(recipe) if head is None else GPTClassifier(recipe, len(head))
+    network.load_state_dict(ours(recipe, weights))
     return network.eval()
 
 
@@ -183,8 +191,10 @@ def _check_tokenizer(artifact: Artifact, out: Path) -> None:
         raise ExportError(f"{out}: AutoTokenizer splits a sample into {len(theirs)} other tokens than our {len(ours)}.")
 
 
-def _is_classifier(config: dict[str, Any]) -> bool:
-    return config["architectures"][0].endswith("ForSequenceClassification")
+def _loader(config: dict[str, Any]) -> str:
+    """The class of transformers that loads it."""
+    architecture = config["architectures"][0]
+    return next((loader for ending, loader in LOADERS.items() if architecture.endswith(ending)), DECODER)
 
 
 def _write(path: Path, value: Any) -> None:

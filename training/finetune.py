@@ -14,7 +14,7 @@ from pipelines.provenance.plan import Plan, PlanPart, PlanPhase, Segment
 from training import numerics as declared
 from training.checkpoints import Checkpoint
 from training.job import Job, JobFile
-from training.models.recipe import from_hf_config, hf_config
+from training.models.config import from_hf_config, hf_config
 from training.recipes import FinetuneRecipe
 from training.trainer import Launch, Progress, Say, last_checkpoint, placed, run_job
 
@@ -105,6 +105,8 @@ def _job(base: Artifact, shards: Artifact, recipe: FinetuneRecipe, run: str, num
     if "auto" in (recipe.dtype, recipe.compile):
         raise ValueError("the recipe still holds auto; call training.recipes.resolve before it is hashed.")
     config = base.json("config.json")
+    if from_hf_config(config).objective == "masked":
+        raise ValueError(f"{base.key} is an encoder; fine-tunes start from a decoder (objective = 'causal').")
     model = from_hf_config(config).model_copy(update={"dropout": recipe.dropout})
     vocabulary = shards.input("vocabulary")
     tokenizer = base.entry("tokenizer.json")
@@ -135,7 +137,7 @@ def _job(base: Artifact, shards: Artifact, recipe: FinetuneRecipe, run: str, num
 def _config(job: Job, classes: list[str]) -> dict[str, Any]:
     config = hf_config(job.model, job.eos_id, job.pad_id)
     if job.kind == "classifier":
-        family = "Qwen3" if job.model.qk_norm else "Llama"
+        family = {"gpt2": "GPT2", "qwen3": "Qwen3"}.get(config["model_type"], "Llama")
         config |= {
             "architectures": [f"{family}ForSequenceClassification"],
             "id2label": {str(index): name for index, name in enumerate(classes)},

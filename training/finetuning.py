@@ -21,6 +21,7 @@ from training.generate import greedy
 from training.job import Job
 from training.models.classifier import GPTClassifier
 from training.models.gpt import GPT, initialise
+from training.models.names import ours
 from training.objectives import NextToken, Objective, WeightedClass
 from training.recipes import FinetuneRecipe
 from training.weights import load_weights
@@ -120,7 +121,7 @@ def finetuning(job: Job, recipe: FinetuneRecipe, device: torch.device, rank: int
         network = GPT(job.model)
         objective = NextToken(network)
     initialise(network, job.model.layers, recipe.seed)
-    unknown = network.load_state_dict(load_weights(job.base.path), strict=False)
+    unknown = network.load_state_dict(ours(job.model, load_weights(job.base.path)), strict=False)
     if unknown.unexpected_keys or set(unknown.missing_keys) - {"score.weight"}:
         raise ValueError(f"{job.base.path} does not fit the model: {unknown}.")
     source = ExampleSource(read_table(job.examples["train"].path), job.pad_id, job.class_weights)

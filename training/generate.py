@@ -13,8 +13,10 @@ from torch import Tensor
 
 from pipelines.provenance.artifact import Artifact
 from pipelines.provenance.order import order_key
-from training.models.gpt import GPT, KVCache
-from training.models.recipe import from_hf_config
+from training.models.blocks import KVCache
+from training.models.config import from_hf_config
+from training.models.gpt import GPT
+from training.models.names import ours
 from training.weights import load_weights
 
 if TYPE_CHECKING:
@@ -85,11 +87,14 @@ class Generator:
             return source.local(name) if isinstance(source, Artifact) else source / name
 
         config = json.loads(path("config.json").read_bytes())
-        model = GPT(from_hf_config(config))
+        recipe = from_hf_config(config)
+        if recipe.objective == "masked":
+            raise ValueError(f"{path('config.json')} is an encoder's: it fills in hidden tokens and writes no text.")
+        model = GPT(recipe)
         weights = load_weights(path("model.safetensors"))
         if "score.weight" in weights:
             raise ValueError(f"{path('model.safetensors')} is a classifier, it cannot write text.")
-        model.load_state_dict(weights)
+        model.load_state_dict(ours(recipe, weights))
         return cls(model, Tokenizer.from_file(str(path("tokenizer.json"))), config["eos_token_id"], device)
 
     def encode(self, text: str) -> list[int]:

@@ -18,6 +18,7 @@ from pipelines.provenance.tables import read_table
 from training.job import JobPart
 
 if TYPE_CHECKING:
+    from training.models.encoder import Encoder
     from training.models.gpt import GPT
 
 BATCH_TOKENS = 16_384  # of one forward pass: enough to keep two cores or a GPU busy, small enough for any
@@ -77,7 +78,9 @@ def pieces(documents: Sequence[HeldoutDocument], length: int, eos_id: int) -> li
     return found
 
 
-def piece_losses(model: GPT, cut: Sequence[Piece], device: Any, rank: int = 0, world_size: int = 1) -> list[float]:
+def piece_losses(
+    model: GPT | Encoder, cut: Sequence[Piece], device: Any, rank: int = 0, world_size: int = 1
+) -> list[float]:
     """Summed loss in nats of every piece; each process computes its share of the batches and all get all."""
     import torch
     import torch.distributed as dist
@@ -85,10 +88,14 @@ def piece_losses(model: GPT, cut: Sequence[Piece], device: Any, rank: int = 0, w
     order = sorted(range(len(cut)), key=lambda i: (-len(cut[i].tokens), i))
     mine: list[tuple[int, float]] = []
     with torch.no_grad():
-        for number, chosen in enumerate(_batches(cut, order)):
-            if number % world_size == rank:
-                tokens_BT, weights_BT = _padded([cut[i].tokens for i in chosen])
-                losses_BT = model.losses(torch.from_numpy(tokens_BT).to(device)).double().cpu()
+        batches = list(_batches(cut, order))
+        for number in range(rank, -(-len(batches) // world_size) * world_size, world_size):
+            # as many forward passes for everybody: a sharded model needs all processes in each of them
+            chosen = batches[min(number, len(batches) - 1)]
+            tokens_BT, weights_BT = _padded([cut[i].tokens for i in chosen])
+            lengths_B = torch.tensor([len(cut[i].tokens) for i in chosen], device=device)
+            losses_BT = model.losses(torch.from_numpy(tokens_BT).to(device), lengths_B).double().cpu()
+            if number < len(batches):
                 mine += zip(chosen, (losses_BT * torch.from_numpy(weights_BT)).sum(1).tolist(), strict=True)
     shares: list[Any] = [mine]
     if world_size > 1:

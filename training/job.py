@@ -19,6 +19,8 @@ from pipelines.provenance.recipe import canonical_json, digest
 from pipelines.shard_reader import ShardReader
 from training.models.recipe import GPTRecipe
 
+SHARED_OUT = {"world_size", "threads", "sharding", "recompute"}  # of numerics: how the work is shared out
+
 
 class DataError(RuntimeError):
     """A file that a run reads is not the one that was sealed."""
@@ -105,12 +107,19 @@ class Job(_Frozen):
     base: JobFile | None = Field(default=None, description="weights that a fine-tune starts from")
     examples: dict[str, JobFile] = Field(default_factory=dict, description="train and test examples of a fine-tune")
     class_weights: list[float] = Field(default_factory=list, description="of a classifier, in the order of its classes")
-    num_tokens: int = Field(default=0, description="of the vocabulary, where text is generated")
+    num_tokens: int = Field(default=0, description="of the vocabulary, where text is generated or tokens are hidden")
+    mask_id: int | None = Field(default=None, description="of an encoder: stands where a token is hidden")
+    tokenizer: JobFile | None = Field(default=None, description="where whole words are hidden")
 
     @property
     def identity(self) -> str:
-        """Digest of all that must be equal for a checkpoint to be gone on from; where files lie does not matter."""
+        """Digest of all that must be equal for a checkpoint to be gone on from; where files lie does not matter.
+
+        Nor does how many processes share the work: they read the same data in the same order. What they give is equal
+        to rounding only, so the checkpoint says which steps who took.
+        """
         plain = self.model_dump(mode="json", exclude={"directory"})
+        plain["numerics"] = {k: v for k, v in plain["numerics"].items() if k not in SHARED_OUT}
         return digest(canonical_json(_without_paths(plain)))
 
     def files(self) -> Iterator[JobFile]:
@@ -121,8 +130,9 @@ class Job(_Frozen):
             if part.layout:
                 yield part.layout
         yield from self.examples.values()
-        if self.base:
-            yield self.base
+        for file in (self.base, self.tokenizer):
+            if file:
+                yield file
 
     def write(self) -> Path:
         self.directory.mkdir(parents=True, exist_ok=True)

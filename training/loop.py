@@ -6,36 +6,32 @@ and random numbers are seeded anew for each microbatch. So a checkpoint needs no
 
 from __future__ import annotations
 
-import contextlib
-import json
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-import pyarrow as pa
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.nn.parallel import DistributedDataParallel
 
 from pipelines import consumption
 from pipelines.provenance.order import order_key
-from training import checkpoints
+from pipelines.provenance.tables import read_table, write_table
+from training import checkpoints, guard, stopping
 from training.batches import Batch, Batches
+from training.models.names import ours, published
 from training.objectives import Objective
-from training.optimizers import adamw, optimizer_state, restore
+from training.optimizers import optimizer, optimizer_state, restore
+from training.parallel import fill, number, parallel, recompute, whole
 from training.recipes import OptimisationRecipe
-from training.schedules import warmup_cosine
+from training.records import METRICS, Meter, Row, Waiting, arrived, losses_table, report, rows_of
+from training.schedules import learning_rate
 
 LOG_EVERY = 10  # steps; reading a loss waits for the device, so it is not done every step
-LOSSES = pa.schema([(n, pa.int64() if n == "step" else pa.float64()) for n in ("step", "loss", "lr", "grad_norm")])
-
-
-class NonFiniteLossError(RuntimeError):
-    """The loss or the gradient became NaN or infinite."""
+BEST, FINAL = "best", "final"  # directories of a run with patience
 
 
 class Task(Protocol):
@@ -71,6 +67,10 @@ class Run:
     eval_every: int = 0
     milestone_every: int = 0
     say: Callable[[str], None] = print  # rank 0's; the others keep quiet
+    patience: int = 0
+    sharding: str = "ddp"
+    recomputed: bool = False
+    is_asked_to_stop: Callable[[], bool] = lambda: False
 
     def train(self) -> checkpoints.Checkpoint | None:
         """Train to the end of the plan; the last checkpoint, on rank 0.
@@ -78,17 +78,25 @@ class Run:
         Raises:
             NonFiniteLossError: naming the step; nothing is written from there on.
             CheckpointError: if the directory holds the checkpoints of another run.
+            Stopped: if it was asked to stop; a checkpoint is written.
         """
         state = _State(self)
         state.resume()
         last = self.task.batches.plan.num_steps
-        if state.step == last:
+        if state.step == last and not self.patience:
             return checkpoints.latest(self.directory / "rolling", self.say) if self.rank == 0 else None
-        final = None
+        final = state.finished_before(last)
         state.started()
+        if state.is_over:
+            return final
+        asked = time.perf_counter()
         for batch in self.task.batches.steps(state.step + 1, last):
-            state.take(batch)
+            state.take(batch, time.perf_counter() - asked)
             final = state.keep_records(last)
+            if state.is_over:
+                break
+            state.stop_if_asked()
+            asked = time.perf_counter()
         return final
 
 
@@ -99,33 +107,42 @@ class _State:
         self.run, self.recipe = run, run.recipe
         self.network = run.task.objective.network
         run.task.objective.to(run.device).train()
-        self.optimizer = adamw(self.network, run.recipe)
-        self.parallel = DistributedDataParallel(run.task.objective) if run.world_size > 1 else None
-        module = self.parallel or run.task.objective
-        self.forward = torch.compile(module) if run.recipe.compile == "on" else module
+        if run.recomputed:
+            recompute(run.task.objective)
+        self.parallel = parallel(run.task.objective, run.world_size, run.sharding)
+        self.optimizer = optimizer(self.network, run.recipe)
+        self.forward = torch.compile(self.parallel.module) if run.recipe.compile == "on" else self.parallel.module
         self.step = 0
+        self.is_over = False
         self.consumed = consumption.START
         self.evaluations: list[dict[str, Any]] = []
-        self.rows: list[tuple[int, float, float, float]] = []  # of LOSSES
-        self.waiting: list[tuple[int, Tensor, float, Tensor]] = []  # the same, still on the device
+        self.rows: list[Row] = []
+        self.skipped: list[tuple[int, float, float, str]] = []
+        self.waiting: list[Waiting] = []
+        self.reported = 0  # rows that are in metrics.jsonl
+        self.waits: dict[int, float] = {}  # seconds that a step waited for its batch
         self.unchained: list[tuple[bytes, ...]] = []  # hashes of sequences that are not in the chain yet
         self.rolling = run.directory / "rolling"
+        self.processes: list[list[Any]] = [self._processes()]
+        name = torch.cuda.get_device_name(run.device) if run.device.type == "cuda" else run.device.type
+        self.meter = Meter(self.network.recipe, name, run.world_size)
 
     # -- one step --------------------------------------------------------------------------------------------
 
-    def take(self, batch: Batch) -> None:
-        recipe, num_steps = self.recipe, self.run.task.batches.plan.num_steps
-        rate = warmup_cosine(batch.step, num_steps, recipe.learning_rate, recipe.warmup_steps, recipe.min_lr_ratio)
+    def take(self, batch: Batch, data_wait: float = 0.0) -> None:
+        rate = learning_rate(batch.step, self.run.task.batches.plan.num_steps, self.recipe)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         loss = self._backward(batch)
-        norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), recipe.clip or math.inf)
-        self.optimizer.step()
+        norm = number(torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.recipe.clip or math.inf))
+        self.waiting.append(Waiting(batch.step, loss, rate, norm, data_wait))
+        if not (guard.is_on(self.recipe) and self._is_skipped()):
+            self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.step = batch.step
-        self.waiting.append((batch.step, loss, rate, norm))
+        self.waits[batch.step] = data_wait
         self.unchained.append(batch.hashes)
-        self.tokens_since += batch.inputs.tokens_BT.numel() * self.run.world_size
+        self.meter.tokens += batch.inputs.tokens_BT.numel() * self.run.world_size
 
     def _backward(self, batch: Batch) -> Tensor:
         """Gradients of the mean over the global batch; that mean's share of this process."""
@@ -134,72 +151,126 @@ class _State:
         for index, (place, inputs) in enumerate(micro):
             torch.manual_seed(order_key("dropout", self.recipe.seed, batch.step, place) >> 1)
             moved = inputs.to(self.run.device)
-            with self._unsynced(index + 1 < len(micro)):
-                with torch.autocast(self.run.device.type, torch.bfloat16, enabled=self.recipe.dtype == "bf16"):
-                    summed = self.forward(moved.tokens_BT, moved.weights_BT, moved.labels_B, moved.ends_B)
-                # DDP divides gradients by the world size; the sum over processes is what is meant
+            with self.parallel.unsynced(index + 1 < len(micro)):
+                with self._arithmetic():
+                    summed = self.forward(*moved.tensors())
+                # gradients are divided by the world size; the sum over processes is what is meant
                 share = summed * (self.run.world_size / batch.total)
                 share.backward()
             loss += share.detach()
         return loss
 
-    @contextlib.contextmanager
-    def _unsynced(self, more_to_come: bool) -> Iterator[None]:
-        with self.parallel.no_sync() if self.parallel and more_to_come else contextlib.nullcontext():
-            yield
+    def _arithmetic(self) -> torch.autocast:
+        return torch.autocast(self.run.device.type, torch.bfloat16, enabled=self.recipe.dtype == "bf16")
+
+    def _is_skipped(self) -> bool:
+        """Look at the step that has just been computed; write down why, if it must not be taken."""
+        row = arrived(self.waiting, self.run.world_size)[0]
+        self.waiting.clear()
+        before = [each.loss for each in self.rows[-guard.WINDOW :]]
+        reason = guard.objection(row.loss, row.grad_norm, before, self.recipe.spike_deviations)
+        if not reason:
+            self.rows.append(row)
+            return False
+        self.skipped.append((row.step, row.loss, row.grad_norm, reason))
+        told = f"step {row.step} skipped ({reason}): loss {row.loss:.4f}, norm of its gradient {row.grad_norm:.3g}"
+        self.run.say(told)
+        if len(self.skipped) > self.recipe.max_skips:
+            raise guard.NonFiniteLossError(
+                f"{told}. {len(self.skipped)} steps had to be skipped, max_skips is {self.recipe.max_skips}. Lower "
+                f"learning_rate ({self.recipe.learning_rate}); `stemma audit step` lists the documents of a step."
+            )
+        return True
 
     # -- records ---------------------------------------------------------------------------------------------
 
     def started(self) -> None:
-        self.clock, self.tokens_since = time.perf_counter(), 0
+        self.meter.start()
 
     def keep_records(self, last: int) -> checkpoints.Checkpoint | None:
         """Whatever is due after a step; the checkpoint of the last one."""
         run, step, ended = self.run, self.step, self.step == last
         milestone = bool(run.milestone_every) and step % run.milestone_every == 0
-        judged = ended or (run.eval_every and step % run.eval_every == 0)
+        judged = ended or bool(run.eval_every and step % run.eval_every == 0)
         saved = ended or milestone or step % self.recipe.checkpoint_every == 0
         if judged or saved or step % LOG_EVERY == 0:
             self._drain()
         if judged:
-            self._judge(ended)
+            self._judge(last=ended and not run.patience)
+        if run.patience:
+            return self._keep_best(last, judged=judged, milestone=milestone, saved=saved)
         return self._save(milestone, ended) if saved else None
+
+    def _keep_best(self, last: int, *, judged: bool, milestone: bool, saved: bool) -> checkpoints.Checkpoint | None:
+        """The same for a run that stops when it gets no better."""
+        if judged and stopping.best(self.evaluations)["step"] == self.step:
+            self._write(self.run.directory / BEST)
+            if self.run.rank == 0:
+                checkpoints.prune(self.run.directory / BEST, 1)
+        if saved and self.step < last:
+            self._save(milestone, ended=False)
+        return self.finished_before(last)
+
+    def finished_before(self, last: int) -> checkpoints.Checkpoint | None:
+        """Where there is nothing more to learn: the best checkpoint as the last one."""
+        run = self.run
+        over = self.step == last or stopping.is_over(self.evaluations, run.patience)
+        if not (run.patience and over):
+            return None
+        self.is_over = True
+        if (done := checkpoints.latest(run.directory / FINAL, run.say)) is not None:
+            return done
+        self._barrier()
+        found, evaluations = checkpoints.latest(run.directory / BEST, run.say), self.evaluations
+        if found is None:
+            raise checkpoints.CheckpointError(
+                f"{run.directory / BEST} holds no whole checkpoint. Remove {run.directory}."
+            )
+        run.say(f"step {self.step}: no better evaluation than that of step {found.step}, which is the result")
+        self._load(found)
+        self.evaluations = evaluations
+        self._judge(last=True)
+        return self._write(run.directory / FINAL, ended=True)
+
+    def stop_if_asked(self) -> None:
+        """All processes agree, every so many steps.
+
+        Raises:
+            Stopped: after writing a checkpoint.
+        """
+        asked = self.run.is_asked_to_stop()
+        if self.run.world_size > 1:
+            if self.step % LOG_EVERY:
+                return
+            votes = torch.tensor(float(asked), device=self.run.device)
+            dist.all_reduce(votes)
+            asked = bool(votes > 0)
+        if asked:
+            self._drain()
+            self._save(milestone=False, ended=False)
+            raise stopping.Stopped(f"asked to stop: step {self.step} is taken and kept. Start again to go on.")
 
     def _drain(self) -> None:
         """Bring losses from the device, check them, report them."""
-        losses = torch.stack([loss for _, loss, _, _ in self.waiting]) / self.run.world_size
-        if self.run.world_size > 1:
-            dist.all_reduce(losses)
-        norms = torch.stack([norm for _, _, _, norm in self.waiting])
-        for (step, _, rate, _), loss, norm in zip(self.waiting, losses.tolist(), norms.tolist(), strict=True):
-            if not (math.isfinite(loss) and math.isfinite(norm)):
-                raise NonFiniteLossError(
-                    f"step {step}: the loss is {loss}, the norm of its gradient {norm}; nothing of this run was sealed. "
-                    f"Lower learning_rate ({self.recipe.learning_rate}) or raise warmup_steps "
-                    f"({self.recipe.warmup_steps}); `stemma audit step` lists the documents of the step, and the "
-                    "plan can skip its slots."
-                )
-            self.rows.append((step, loss, rate, norm))
-        self.waiting.clear()
-        now = time.perf_counter()
-        seconds, tokens = now - self.clock, self.tokens_since
+        if self.waiting:
+            rows = arrived(self.waiting, self.run.world_size)
+            self.waiting.clear()
+            for row in rows:
+                guard.check(row.step, row.loss, row.grad_norm, self.recipe)
+            self.rows += rows
+        rows = self.rows[self.reported :]
+        self.reported = len(self.rows)
+        if rows and self.run.rank == 0:
+            waits = [self.waits.get(row.step, 0.0) for row in rows]
+            num_steps = self.run.task.batches.plan.num_steps
+            report(self.run.directory / METRICS, rows, waits, num_steps, self.meter, self.run.say)
+        self.waits.clear()
         self.started()
-        if self.run.rank == 0:
-            self._report(tokens / max(seconds, 1e-9), seconds)
 
-    def _report(self, tokens_per_second: float, seconds: float) -> None:
-        step, loss, rate, norm = self.rows[-1]
-        num_steps = self.run.task.batches.plan.num_steps
-        line = {"step": step, "steps": num_steps, "loss": loss, "lr": rate, "grad_norm": norm}
-        line |= {"tokens_per_second": round(tokens_per_second), "seconds": round(seconds, 3)}
-        with (self.run.directory / "metrics.jsonl").open("a") as file:
-            file.write(json.dumps(line) + "\n")
-        self.run.say(f"step {step}/{num_steps} loss {loss:.4f} lr {rate:.2e} {tokens_per_second:,.0f} tokens/s")
-
-    def _judge(self, ended: bool) -> None:
+    def _judge(self, *, last: bool) -> None:
         self.run.task.objective.eval()
-        with torch.autocast(self.run.device.type, torch.bfloat16, enabled=self.recipe.dtype == "bf16"):
-            figures = self.run.task.evaluate(last=ended)
+        with self._arithmetic(), self.parallel.evaluated():
+            figures = self.run.task.evaluate(last=last)
         self.run.task.objective.train()
         self.evaluations.append({"step": self.step, **figures})
         told = " ".join(f"{k} {v:.4f}" for k, v in figures.items() if isinstance(v, float))
@@ -219,10 +290,25 @@ class _State:
                 self.consumed = consumption.extended(self.consumed, hashes)
         self.unchained = []
 
+    def _barrier(self) -> None:
+        if self.run.world_size > 1:
+            dist.barrier()
+
     # -- checkpoints -----------------------------------------------------------------------------------------
 
     def _save(self, milestone: bool, ended: bool) -> checkpoints.Checkpoint | None:
+        if milestone and not ended:
+            self._write(self.run.directory / "milestones")
+        saved = self._write(self.rolling, ended=ended)
+        if self.run.rank == 0:
+            checkpoints.prune(self.rolling)
+        self.started()
+        return saved
+
+    def _write(self, root: Path, *, ended: bool = False) -> checkpoints.Checkpoint | None:
         self._chain()
+        weights = published(self.network.recipe, whole(self.network.state_dict()))
+        moments = whole(optimizer_state(self.network, self.optimizer))
         if self.run.rank != 0:
             return None
         state = {
@@ -230,17 +316,16 @@ class _State:
             "consumption": self.consumed.hex(),
             "identity": self.run.identity,
             "evaluations": self.evaluations,
+            "processes": self.processes,
         }
-        weights, moments = self.network.state_dict(), optimizer_state(self.network, self.optimizer)
-        columns = zip(*self.rows, strict=True)
-        losses = pa.table({f.name: pa.array(c, f.type) for f, c in zip(LOSSES, columns, strict=True)}, schema=LOSSES)
-        if milestone and not ended:
-            checkpoints.save(self.run.directory / "milestones", state, weights, moments, losses, self.run.header)
-        finish = self.run.task.finish if ended else None
-        saved = checkpoints.save(self.rolling, state, weights, moments, losses, self.run.header, finish)
-        checkpoints.prune(self.rolling)
-        self.started()
-        return saved
+
+        def finish(folder: Path) -> None:
+            if self.skipped:
+                write_table(folder / guard.SKIPPED, guard.table(self.skipped))
+            if ended:
+                self.run.task.finish(folder)
+
+        return checkpoints.save(root, state, weights, moments, losses_table(self.rows), self.run.header, finish)
 
     def resume(self) -> None:
         """Go on from the newest whole checkpoint, if there is one."""
@@ -252,10 +337,26 @@ class _State:
                 f"{found.path} belongs to another recipe, plan, data or numerics; this run is "
                 f"{self.run.identity[:12]}…, the checkpoint {found.state['identity'][:12]}…. Remove {self.run.directory}."
             )
-        self.network.load_state_dict(found.model())
-        restore(self.network, self.optimizer, found.optimizer(), found.step)
-        self.step, self.consumed = found.step, bytes.fromhex(found.state["consumption"])
-        self.evaluations = list(found.state["evaluations"])
-        table = found.losses()
-        self.rows = list(zip(*(table[name].to_pylist() for name in LOSSES.names), strict=True))
+        self._load(found)
         self.run.say(f"resumed after step {self.step}")
+        here = self._processes()
+        if here[1:] != self.processes[-1][1:]:
+            self.processes = [*self.processes, here]
+            self.run.say("on other processes than before: the same data, and results equal to rounding only")
+
+    def _processes(self) -> list[Any]:
+        """Who takes the steps from the next one on: its number, processes, threads of each, how the model is cut."""
+        run = self.run
+        return [self.step + 1, run.world_size, torch.get_num_threads(), run.sharding if run.world_size > 1 else "none"]
+
+    def _load(self, found: checkpoints.Checkpoint) -> None:
+        skipped = found.path / guard.SKIPPED
+        self.skipped = [tuple(row.values()) for row in read_table(skipped).to_pylist()] if skipped.exists() else []
+        fill(self.network, ours(self.network.recipe, found.model()))
+        restore(self.network, self.optimizer, found.optimizer(), found.step - len(self.skipped))
+        self.step, self.consumed = found.step, bytes.fromhex(found.state["consumption"])
+        self.unchained, self.waiting = [], []
+        self.evaluations = list(found.state["evaluations"])
+        self.processes = list(found.state["processes"])
+        self.rows = rows_of(found.losses())
+        self.reported = len(self.rows)

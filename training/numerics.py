@@ -76,13 +76,17 @@ def version(distribution: str) -> str:
         return "none"
 
 
-def numerics(compile_mode: str = "off", world_size: int = 1, threads: int = 0) -> dict[str, Any]:
+def numerics(
+    compile_mode: str = "off", world_size: int = 1, threads: int = 0, sharding: str = "ddp", *, recompute: bool = False
+) -> dict[str, Any]:
     """The declared block that is part of a trained artifact's memo key.
 
     Args:
         compile_mode: of the resolved recipe.
         world_size: processes that train together.
         threads: of each process; 0 takes the cores there are.
+        sharding: of several processes, ddp or fsdp.
+        recompute: activations are computed again in the backward pass.
     """
     device = device_kind()
     extensions = [name for name in EXTENSIONS if name in cpu_flags()]
@@ -95,6 +99,10 @@ def numerics(compile_mode: str = "off", world_size: int = 1, threads: int = 0) -
         "torch": version("torch"),
         "world_size": world_size,
     }
+    if world_size > 1 and sharding != "ddp":
+        block["sharding"] = sharding
+    if recompute:
+        block["recompute"] = True
     if os.environ.get("ONEDNN_MAX_CPU_ISA"):
         block["onednn_max_cpu_isa"] = os.environ["ONEDNN_MAX_CPU_ISA"].upper()
     if LOCK.exists():
@@ -110,7 +118,10 @@ def check(declared: dict[str, Any]) -> None:
     """
     import torch
 
-    found = numerics(declared["compile"], declared["world_size"], declared["threads"])
+    found = numerics(
+        declared["compile"], declared["world_size"], declared["threads"], declared.get("sharding", "ddp"),
+        recompute=declared.get("recompute", False),
+    )  # fmt: skip
     wrong = {k: (declared.get(k), found.get(k)) for k in declared | found if declared.get(k) != found.get(k)}
     capability = torch.backends.cpu.get_cpu_capability()
     if capability != declared["instruction_set"].split()[0]:

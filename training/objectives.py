@@ -1,5 +1,7 @@
 """Objectives: what a batch costs. Each holds its network and returns a sum, which the loop divides by the weight of
 the whole global batch; so accumulation and several processes give the mean over exactly the same targets.
+
+All are called with the tensors of :class:`training.batches.Inputs`, in their order, and take what they need.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ import torch.nn.functional as F  # noqa: N812 (torch's own custom)
 from torch import Tensor, nn
 
 from training.models.classifier import GPTClassifier
+from training.models.encoder import Encoder
 from training.models.gpt import GPT
 
 N = TypeVar("N", bound=nn.Module)
@@ -22,17 +25,47 @@ class Objective(nn.Module, Generic[N]):
 
 
 class NextToken(Objective[GPT]):
-    """Negative log-likelihood of every token that counts, given those before it."""
+    """Negative log-likelihood of every token that counts, given those before it.
 
-    def __init__(self, network: GPT) -> None:
+    Args:
+        network: decoder.
+        label_smoothing: probability that is taken from the target and spread over the vocabulary (Szegedy et al.
+            2016, arXiv:1512.00567, section 7).
+        z_loss: factor of log² Z, which keeps logits from drifting (Chowdhery et al. 2022, arXiv:2204.02311, section 5).
+    """
+
+    def __init__(self, network: GPT, label_smoothing: float = 0.0, z_loss: float = 0.0) -> None:
+        super().__init__()
+        self.network, self.label_smoothing, self.z_loss = network, label_smoothing, z_loss
+
+    def forward(
+        self, tokens_BT: Tensor, weights_BT: Tensor | None = None, labels_B: Tensor | None = None,
+        ends_B: Tensor | None = None, places_BK: Tensor | None = None, truths_BK: Tensor | None = None,
+    ) -> Tensor:  # fmt: skip
+        del labels_B, ends_B, places_BK, truths_BK
+        if not (self.label_smoothing or self.z_loss):
+            return self.network.loss(tokens_BT, weights_BT)
+        logits_NV, targets_BT = self.network(tokens_BT[:, :-1]).flatten(0, 1).float(), tokens_BT[:, 1:]
+        costs_N = F.cross_entropy(
+            logits_NV, targets_BT.flatten(), reduction="none", label_smoothing=self.label_smoothing
+        )
+        costs_BT = (costs_N + self.z_loss * logits_NV.logsumexp(-1).square()).view(targets_BT.shape)
+        return (costs_BT * (1.0 if weights_BT is None else weights_BT)).sum()
+
+
+class HiddenTokens(Objective[Encoder]):
+    """Negative log-likelihood of the tokens that are hidden, given all others."""
+
+    def __init__(self, network: Encoder) -> None:
         super().__init__()
         self.network = network
 
     def forward(
-        self, tokens_BT: Tensor, weights_BT: Tensor | None, labels_B: Tensor | None, ends_B: Tensor | None
-    ) -> Tensor:
+        self, tokens_BT: Tensor, weights_BK: Tensor, labels_B: Tensor | None, ends_B: Tensor | None,
+        places_BK: Tensor, truths_BK: Tensor,
+    ) -> Tensor:  # fmt: skip
         del labels_B, ends_B
-        return self.network.loss(tokens_BT, weights_BT)
+        return (self.network.hidden_losses(tokens_BT, places_BK, truths_BK) * weights_BK).sum()
 
 
 class WeightedClass(Objective[GPTClassifier]):
@@ -49,8 +82,9 @@ class WeightedClass(Objective[GPTClassifier]):
         self.register_buffer("class_weights", class_weights_C, persistent=False)
 
     def forward(
-        self, tokens_BT: Tensor, weights_BT: Tensor | None, labels_B: Tensor | None, ends_B: Tensor | None
-    ) -> Tensor:
-        del weights_BT
+        self, tokens_BT: Tensor, weights_BT: Tensor | None, labels_B: Tensor | None, ends_B: Tensor | None,
+        places_BK: Tensor | None = None, truths_BK: Tensor | None = None,
+    ) -> Tensor:  # fmt: skip
+        del weights_BT, places_BK, truths_BK
         logits_BC = self.network(tokens_BT, ends_B)
         return F.cross_entropy(logits_BC.float(), labels_B, self.get_buffer("class_weights"), reduction="sum")  # type: ignore[arg-type]

@@ -6,6 +6,7 @@ the n-gram baselines are scored on the same held-out text. No torch here.
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,8 +18,11 @@ from pipelines.provenance.artifact import Artifact, Draft
 from pipelines.provenance.plan import Plan
 from training import numerics as declared
 from training.checkpoints import Checkpoint, opened
-from training.job import Job, JobPart
-from training.models.recipe import GPTRecipe, hf_config
+from training.guard import SKIPPED
+from training.job import Job, JobFile, JobPart
+from training.masking import with_mask_token
+from training.models.config import hf_config
+from training.models.recipe import GPTRecipe
 from training.recipes import PretrainRecipe
 from training.trainer import Launch, Progress, Say, last_checkpoint, placed, run_job
 
@@ -63,7 +67,8 @@ def pretrain(
     times = run_job(job, launch, say, progress)
     last = last_checkpoint(job, say)
     draft.circumstance.update({"training": times})
-    for name in ("model.safetensors", "optimizer.safetensors", "losses.arrow"):
+    skipped = [SKIPPED] if (last.path / SKIPPED).exists() else []
+    for name in ("model.safetensors", "optimizer.safetensors", "losses.arrow", *skipped):
         shutil.copyfile(last.path / name, draft.path(name))
     _write_companions(draft, job, mixture.input("vocabulary"))
     heldout = _heldout(job, recipe, last, mixture.input("vocabulary"), say)
@@ -84,6 +89,8 @@ def sized(recipe: PretrainRecipe, vocabulary: Artifact) -> GPTRecipe:
         ValueError: if the recipe's embedding is too small for it.
     """
     size = int(vocabulary.facts["size"])
+    if recipe.objective == "masked":
+        size = max(size, _mask_token(vocabulary)[1] + 1)
     if recipe.vocab_size and recipe.vocab_size < size:
         raise ValueError(
             f"vocab_size is {recipe.vocab_size}, the vocabulary {vocabulary.key.partition} has {size} tokens. "
@@ -102,6 +109,7 @@ def _job(mixture: Artifact, recipe: PretrainRecipe, run: str, numerics: dict[str
             f"the mixture {mixture.key.partition} was cut into sequences of {plan.sequence_length}, the recipe's "
             f"sequence_length is {recipe.sequence_length}. Make them equal."
         )
+    masked = recipe.objective == "masked"
     shards, heldout, vocabulary = (mixture.input(n) for n in ("token_shards", "heldout_shards", "vocabulary"))
     header = {
         "run": run, "plan": plan.digest, "mixture": mixture.digest, "vocabulary": vocabulary.digest
@@ -119,13 +127,25 @@ def _job(mixture: Artifact, recipe: PretrainRecipe, run: str, numerics: dict[str
         pad_id=vocabulary.facts["specials"]["<|pad|>"],
         parts=[JobPart.planned(shards.part(part.shards), mixture, part) for part in plan.parts],
         heldout=[JobPart.of(part, part.key.part) for part in heldout.parts() if part.counts.get("docs", 0)],
+        num_tokens=int(vocabulary.facts["size"]) if masked else 0,
+        mask_id=_mask_token(vocabulary)[1] if masked else None,
+        tokenizer=JobFile.of(vocabulary, "tokenizer.json") if masked and recipe.whole_words else None,
     )
 
 
+def _mask_token(vocabulary: Artifact) -> tuple[dict[str, Any], int]:
+    """The tokenizer of an encoder, and its token for what is hidden."""
+    return with_mask_token(vocabulary.json("tokenizer.json"), int(vocabulary.facts["size"]))
+
+
 def _write_companions(draft: Draft, job: Job, vocabulary: Artifact) -> None:
-    draft.write_json("config.json", hf_config(job.model, job.eos_id, job.pad_id))
+    draft.write_json("config.json", hf_config(job.model, job.eos_id, job.pad_id, mask_id=job.mask_id))
     draft.write_json("plan.json", job.plan.model_dump(mode="json"))
-    shutil.copyfile(vocabulary.local("tokenizer.json"), draft.path("tokenizer.json"))
+    if job.mask_id is None:
+        shutil.copyfile(vocabulary.local("tokenizer.json"), draft.path("tokenizer.json"))
+    else:
+        text = json.dumps(_mask_token(vocabulary)[0], ensure_ascii=False)
+        draft.path("tokenizer.json").write_text(text, encoding="utf-8")
 
 
 def _heldout(job: Job, recipe: PretrainRecipe, last: Checkpoint, vocabulary: Artifact, say: Say) -> dict[str, Any]:
@@ -158,7 +178,18 @@ def _facts(job: Job, last: Checkpoint, heldout: dict[str, Any]) -> dict[str, Any
         **{name: heldout["baselines"][name] for name in BASELINES},
         "consumption": last.state["consumption"],
         "plan": job.plan.digest,
+        **_irregular(last),
     }
+
+
+def _irregular(last: Checkpoint) -> dict[str, Any]:
+    """What a run that went as planned does not have: skipped steps, a change of processes on the way."""
+    found: dict[str, Any] = {}
+    if (last.path / SKIPPED).exists():
+        found["skipped_steps"] = last.table(SKIPPED)["step"].to_pylist()
+    if len(last.state["processes"]) > 1:
+        found["processes"] = last.state["processes"]
+    return found
 
 
 def _milestones(job: Job, recipe: PretrainRecipe, mixture: Artifact, draft: Draft) -> list[Artifact]:

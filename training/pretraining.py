@@ -1,17 +1,22 @@
-"""Pretraining as a task of the loop: next tokens of shards, judged on held-out documents."""
+"""Pretraining as a task of the loop: next or hidden tokens of shards, judged on held-out documents."""
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
-from training.batches import Batches, ShardSource
+from training.batches import Batch, Batches, Inputs, ShardSource
 from training.heldout import document_losses, load_documents, piece_losses, pieces, scores, scores_by_part
 from training.job import Job
+from training.masking import Masker, word_edges
+from training.models.encoder import Encoder
 from training.models.gpt import GPT, initialise
-from training.objectives import NextToken
+from training.objectives import HiddenTokens, NextToken, Objective
 from training.recipes import PretrainRecipe
 
 
@@ -20,11 +25,12 @@ class Pretraining:
 
     def __init__(self, job: Job, recipe: PretrainRecipe, device: torch.device, rank: int, world_size: int) -> None:
         self.job, self.recipe, self.device, self.rank, self.world_size = job, recipe, device, rank, world_size
-        network = GPT(job.model)
-        initialise(network, job.model.layers, recipe.seed)
-        self.objective = NextToken(network)
+        self.objective = objective(job, recipe)
         self.source = ShardSource(job.plan, {part.name: part.stream() for part in job.parts})
         self.batches = Batches(job.plan, self.source, rank, world_size)
+        if recipe.objective == "masked":
+            self.batches = MaskedBatches(job.plan, self.source, rank, world_size)
+            self.batches.masker = masker(job, recipe)
         self.documents = load_documents(job.heldout)
 
     def evaluate(self, *, last: bool) -> dict[str, Any]:
@@ -38,6 +44,48 @@ class Pretraining:
 
     def finish(self, folder: Path) -> None:
         """Nothing but weights and records."""
+
+
+def objective(job: Job, recipe: PretrainRecipe) -> Objective[Any]:
+    """The network at its start, with its loss."""
+    if recipe.objective == "masked":
+        assert job.mask_id is not None
+        network: Encoder | GPT = Encoder(job.model, job.mask_id)
+        initialise(network, job.model.layers, recipe.seed)
+        return HiddenTokens(network)
+    network = GPT(job.model)
+    initialise(network, job.model.layers, recipe.seed)
+    return NextToken(network, recipe.label_smoothing, recipe.z_loss)
+
+
+def masker(job: Job, recipe: PretrainRecipe) -> Masker:
+    assert job.mask_id is not None
+    edges = None
+    if recipe.whole_words:
+        assert job.tokenizer is not None
+        edges = word_edges(json.loads(job.tokenizer.path.read_bytes()), job.model.padded_vocab_size)
+    return Masker(recipe.mask_ratio, job.mask_id, job.num_tokens, recipe.seed, edges)
+
+
+class MaskedBatches(Batches):
+    """Batches for an encoder: some tokens hidden, whose weights are what the loss is divided by.
+
+    The last token of a sequence, the first of the next one in its part, is not read twice: it is left out.
+    """
+
+    masker: Masker
+
+    def _cut(self, step: int, parts: np.ndarray, sequences: np.ndarray) -> Batch:
+        batch = super()._cut(step, parts, sequences)
+        hidden = self.masker.hide(batch.inputs.tokens_BT[:, :-1].numpy(), step, batch.first)
+        inputs = Inputs(
+            torch.from_numpy(hidden.tokens_BT),
+            torch.from_numpy(hidden.weights_BK),
+            places_BK=torch.from_numpy(hidden.places_BK),
+            truths_BK=torch.from_numpy(hidden.truths_BK),
+        )
+        total = float(len(sequences) * hidden.places_BK.shape[1])
+        return dataclasses.replace(batch, inputs=inputs, total=total)
 
 
 def _sample(documents: list[Any], size: int) -> list[Any]:

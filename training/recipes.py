@@ -19,8 +19,17 @@ class OptimisationRecipe(Recipe):
 
     learning_rate: float = Field(default=3e-3, gt=0, le=1, description="Peak learning rate, reached after the warm-up")
     warmup_steps: int = Field(default=30, ge=0, description="Steps over which the learning rate rises from 0")
-    min_lr_ratio: float = Field(default=0.05, ge=0, le=1, description="Share of the peak at which the cosine ends")
+    schedule: Literal["cosine", "wsd", "linear", "constant"] = Field(
+        default="cosine", description="Way of the learning rate after the warm-up; wsd: stable, then straight down"
+    )
+    decay_ratio: float = Field(default=0.2, gt=0, le=1, description="Share of the steps in which wsd comes down")
+    min_lr_ratio: float = Field(default=0.05, ge=0, le=1, description="Share of the peak at which the schedule ends")
+    optimizer: Literal["adamw", "muon"] = Field(
+        default="adamw", description="muon: for the matrices of the blocks, with AdamW for everything else"
+    )
+    momentum: float = Field(default=0.95, ge=0, lt=1, description="Memory of Muon")
     weight_decay: float = Field(default=0.1, ge=0, le=1, description="Of matrices; vectors are never decayed")
+    decay_embeddings: bool = Field(default=True, description="Weight decay on embeddings too")
     beta1: float = Field(default=0.9, ge=0, lt=1, description="Memory of AdamW's mean")
     beta2: float = Field(default=0.95, ge=0, lt=1, description="Memory of AdamW's variance")
     clip: float = Field(default=1.0, ge=0, description="Largest norm of the whole gradient; 0 leaves it as it is")
@@ -31,11 +40,40 @@ class OptimisationRecipe(Recipe):
     compile: Compile = Field(default="auto", description="torch.compile; auto is on with a GPU, off with a CPU")
     seed: int = Field(default=1, ge=0, lt=2**31, description="Of the initial weights and of dropout")
     checkpoint_every: int = Field(default=100, ge=1, description="Steps between rolling checkpoints")
+    max_skips: int = Field(
+        default=0,
+        ge=0,
+        description="Steps that may be skipped because loss or gradient is no number, or the loss a spike; 0: the first "
+        "that is no number ends the run",
+    )
+    spike_deviations: float = Field(
+        default=0.0,
+        ge=0,
+        description="A loss so many standard deviations above the mean of the last 64 is a spike; 0: none is",
+    )
+
+    @model_validator(mode="after")
+    def _guarded(self) -> Self:
+        if self.spike_deviations and not self.max_skips:
+            raise ValueError(
+                f"spike_deviations ({self.spike_deviations}) needs max_skips: how many steps may be skipped."
+            )
+        return self
 
 
 class PretrainRecipe(GPTRecipe, OptimisationRecipe):
     """A pretraining run. Steps, batch size and data order stand in the mixture's plan."""
 
+    mask_ratio: float = Field(
+        default=0.15, gt=0, lt=1, description="Share of the tokens that are hidden from an encoder"
+    )
+    whole_words: bool = Field(default=False, description="Hide all tokens of a word together (objective masked)")
+    label_smoothing: float = Field(
+        default=0.0, ge=0, lt=1, description="Probability spread over the vocabulary instead of the next token's own"
+    )
+    z_loss: float = Field(
+        default=0.0, ge=0, le=1, description="Factor of log² Z, which keeps logits small; 1e-4 by custom, 0 is none"
+    )
     milestone_every: int = Field(
         default=0, ge=0, description="Steps between checkpoints that are kept for good; 0 keeps none"
     )
@@ -44,6 +82,12 @@ class PretrainRecipe(GPTRecipe, OptimisationRecipe):
     )
     eval_documents: int = Field(
         default=256, ge=1, description="Held-out documents of an evaluation on the way; the last has all"
+    )
+    patience: int = Field(
+        default=0,
+        ge=0,
+        description="Evaluations without a better one after which the run stops; its best checkpoint is the result; "
+        "0 trains to the end",
     )
     clean_overlap: float = Field(
         default=0.5,
@@ -55,6 +99,28 @@ class PretrainRecipe(GPTRecipe, OptimisationRecipe):
         default=20_000_000,
         ge=1000,
         description="Training tokens that the n-gram baselines count, shared out over the parts",
+    )
+
+    @model_validator(mode="after")
+    def _goes_together(self) -> Self:
+        if self.patience and not self.eval_every:
+            raise ValueError(f"patience ({self.patience}) counts evaluations: set eval_every.")
+        if self.objective == "masked" and (self.label_smoothing or self.z_loss):
+            raise ValueError("label_smoothing and z_loss are for objective = 'causal'.")
+        if self.whole_words and self.objective != "masked":
+            raise ValueError("whole_words hides words from an encoder: it needs objective = 'masked'.")
+        return self
+
+
+class Compute(Recipe):
+    """How the work of a run is shared out; it is declared with the checkpoint, for it moves last bits."""
+
+    processes: int = Field(default=1, ge=1, le=1024, description="Processes on this machine, one a GPU")
+    sharding: Literal["ddp", "fsdp"] = Field(
+        default="ddp", description="ddp: each process has the whole model; fsdp: a share of every weight (FSDP2)"
+    )
+    recompute: bool = Field(
+        default=False, description="Compute activations again in the backward pass: less memory, a third more work"
     )
 
 

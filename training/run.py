@@ -14,11 +14,12 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
 
-from training import numerics
+from training import numerics, stopping
 from training.job import Job
 from training.launch import LAUNCHER, die_with_parent
 from training.loop import Run, Task
@@ -35,14 +36,22 @@ def main(arguments: list[str] | None = None) -> None:
     die_with_parent(signal.SIGKILL, int(launcher) if launcher else None)
     job = Job.read(parser.parse_args(arguments).job)
     try:
-        train(job)
+        with stopping.on_sigterm() as is_asked_to_stop:
+            train(job, is_asked_to_stop)
+    except stopping.Stopped as stopped:  # the exit code is 0: who asked got what was asked for
+        _tell_failure(job, stopped)
+        print(stopped, flush=True)
     except BaseException as error:
         _tell_failure(job, error)
         raise
 
 
-def train(job: Job) -> None:
-    """Train a job to its end, with as many processes as the environment says."""
+def train(job: Job, is_asked_to_stop: Callable[[], bool] = lambda: False) -> None:
+    """Train a job to its end, with as many processes as the environment says.
+
+    Raises:
+        Stopped: if it was asked to stop on the way.
+    """
     rank, world_size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     if world_size != job.numerics["world_size"]:
         raise numerics.NumericsError(
@@ -57,6 +66,7 @@ def train(job: Job) -> None:
         if world_size > 1:
             dist.barrier()
         run = _run(job, device, rank, world_size, say)
+        run.is_asked_to_stop = is_asked_to_stop
         began, before = time.time(), time.perf_counter()
         run.train()
         if rank == 0:
@@ -85,13 +95,19 @@ def _run(job: Job, device: torch.device, rank: int, world_size: int, say: Callab
         task: Task = Pretraining(job, recipe, device, rank, world_size)
         return Run(
             task, recipe, job.directory, job.header, job.identity, device, rank, world_size,
-            recipe.eval_every, recipe.milestone_every, say,
+            recipe.eval_every, recipe.milestone_every, say, recipe.patience, **_compute(job),
         )  # fmt: skip
     from training.finetuning import finetuning
 
     recipe = FinetuneRecipe.model_validate(job.recipe)
     task = finetuning(job, recipe, device, rank, world_size)
-    return Run(task, recipe, job.directory, job.header, job.identity, device, rank, world_size, say=say)
+    return Run(
+        task, recipe, job.directory, job.header, job.identity, device, rank, world_size, say=say, **_compute(job)
+    )
+
+
+def _compute(job: Job) -> dict[str, Any]:
+    return {"sharding": job.numerics.get("sharding", "ddp"), "recomputed": job.numerics.get("recompute", False)}
 
 
 def _check_files(job: Job, say: Callable[[str], None]) -> None:

@@ -54,13 +54,15 @@ def run_job(job: Job, launch: Launch | None, say: Say, progress: Progress | None
 
 
 def last_checkpoint(job: Job, say: Say) -> Checkpoint:
-    """The checkpoint of the plan's last step.
+    """The checkpoint of the plan's last step, or the best one of a run with patience.
 
     Raises:
         TrainingError: if the trainer has left no whole one.
     """
-    found = latest(job.directory / "rolling", say)
-    if found is None or found.step != job.plan.num_steps or found.state["identity"] != job.identity:
+    chosen = latest(job.directory / "final", say)
+    found = chosen or latest(job.directory / "rolling", say)
+    ended = found is not None and (chosen is not None or found.step == job.plan.num_steps)
+    if found is None or not ended or found.state["identity"] != job.identity:
         raise TrainingError(
             f"training of {job.run} ended, but {job.directory} holds no whole checkpoint of step {job.plan.num_steps}. "
             "Run again; if it happens again, look at the disk."

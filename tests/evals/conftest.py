@@ -118,8 +118,9 @@ def make_checkpoint(tokenizer):
     def make(store, name="demo", seed=1, spoil=None, inputs=(), **facts):
         import torch
 
+        from training.models.config import hf_config
         from training.models.gpt import GPT, initialise
-        from training.models.recipe import GPTRecipe, hf_config
+        from training.models.recipe import GPTRecipe
         from training.weights import save_weights
 
         def write(draft):

@@ -84,8 +84,8 @@ def test_rows_beyond_the_vocabulary_are_never_generated(model, tmp_path):
 def test_other_logits_than_ours_are_an_error_and_leave_nothing(model, tmp_path, monkeypatch):
     honest = exporting._network
 
-    def wrong(recipe, path):
-        network = honest(recipe, path)
+    def wrong(*asked):
+        network = honest(*asked)
         with torch.no_grad():
             network.model.layers[0].mlp.down_proj.weight.mul_(1.001)
         return network

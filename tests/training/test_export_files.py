@@ -11,7 +11,7 @@ from echo import echo, names
 from pipelines.provenance.manifest import Key
 from pipelines.provenance.store import Store
 from training.export import ExportError, export, generation_config, readme, tokenizer_config
-from training.models.recipe import hf_config
+from training.models.config import hf_config
 from training.weights import save_weights
 
 

@@ -7,8 +7,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from training.models.gpt import GPT, KVCache, RMSNorm, initialise, rotary_frequencies, rotated
-from training.models.recipe import RMS_NORM_EPS, GPTRecipe, from_hf_config, hf_config
+from training.models.blocks import KVCache, RMSNorm, rotary_frequencies, rotated
+from training.models.config import from_hf_config, hf_config
+from training.models.gpt import GPT, initialise
+from training.models.recipe import RMS_NORM_EPS, GPTRecipe
 
 SMALL = GPTRecipe(vocab_size=100, sequence_length=24, layers=2, width=32, heads=4, kv_heads=2, mlp_width=48)
 
@@ -67,7 +69,7 @@ def test_config_round_trips_and_counts_parameters():
 
 def test_a_config_of_another_network_is_refused():
     config = hf_config(SMALL, 0, 1)
-    for change in ({"model_type": "gpt2"}, {"tie_word_embeddings": False}, {"rms_norm_eps": 1e-5}):
+    for change in ({"model_type": "gpt2"}, {"hidden_act": "gelu"}, {"rms_norm_eps": 1e-5}):
         with pytest.raises(ValueError):
             from_hf_config(config | change)
     with pytest.raises(ValueError, match="vocab_size is 0"):

@@ -65,8 +65,8 @@ def test_the_same_training_elsewhere_is_the_same_training(tmp_path):
         {"run": "other"},
         {"model": GPTRecipe(vocab_size=128)},
         {"recipe": {"learning_rate": 0.5}},
-        {"numerics": {"world_size": 2, "threads": 1}},
-        {"numerics": {"world_size": 1, "threads": 2}},
+        {"numerics": {"world_size": 1, "threads": 1, "torch": "1.0"}},
+        {"numerics": {"world_size": 1, "threads": 1, "device": "cuda"}},
         {"plan": plan(seed=2)},
         {"eos_id": 5},
         {"parts": []},
@@ -77,6 +77,12 @@ def test_the_same_training_elsewhere_is_the_same_training(tmp_path):
 )
 def test_whatever_moves_the_weights_makes_another_training(tmp_path, change):
     assert job_in(tmp_path, **change).identity != job_in(tmp_path).identity
+
+
+@pytest.mark.parametrize("change", [{"world_size": 2}, {"threads": 2}, {"sharding": "fsdp"}, {"recompute": True}])
+def test_more_processes_may_go_on_from_what_fewer_have_begun(tmp_path, change):
+    there = {"world_size": 1, "threads": 1, **change}
+    assert job_in(tmp_path, numerics=there).identity == job_in(tmp_path).identity
 
 
 def test_other_bytes_make_another_training_whatever_they_are_called(tmp_path):

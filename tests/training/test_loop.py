@@ -12,8 +12,9 @@ from pipelines.consumption import recompute_consumption
 from pipelines.shard_reader import ShardReader
 from training import numerics
 from training.checkpoints import CheckpointError, latest
+from training.guard import NonFiniteLossError
 from training.job import DataError
-from training.loop import NonFiniteLossError, Run
+from training.loop import Run
 from training.recipes import PretrainRecipe
 from training.run import _run, train
 

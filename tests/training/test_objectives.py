@@ -130,3 +130,28 @@ def test_the_echo_is_what_its_constants_say():
     assert logits[9].item() == pytest.approx(AGAIN, abs=1e-3)
     assert logits.log_softmax(-1)[9].item() == pytest.approx(LOG_AGAIN, abs=1e-4)
     assert logits.log_softmax(-1)[5].item() == pytest.approx(LOG_OTHER, abs=1e-3)
+
+
+# -- label smoothing and z-loss --------------------------------------------------------------------------------
+
+
+def test_smoothing_and_z_loss_by_hand():
+    network = silent()
+    initialise(network, 2, 3)
+    with torch.no_grad():
+        network.model.embed_tokens.weight.mul_(20)
+    rows = torch.tensor([[5, 9, 30, 2]])
+    logits = network(rows[:, :-1])[0].detach().double()
+    wanted = 0.0
+    for row, target in zip(logits, rows[0, 1:].tolist(), strict=True):
+        log_z = row.logsumexp(-1)
+        log_p = row - log_z
+        wanted += -(0.9 * log_p[target] + 0.1 * log_p.mean()) + 0.01 * log_z**2
+    found = NextToken(network, label_smoothing=0.1, z_loss=0.01)(rows)
+    assert found.item() == pytest.approx(float(wanted), rel=1e-5)
+
+
+def test_weights_count_with_smoothing_too():
+    objective = NextToken(silent(), label_smoothing=0.1)
+    rows, weights = torch.tensor([[5, 6, 7]]), torch.tensor([[3.0, 0.0]])
+    assert objective(rows, weights).item() == pytest.approx(3 * math.log(V), rel=1e-6)

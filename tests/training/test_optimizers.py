@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from training.optimizers import adamw, optimizer_state, restore
+from training.models.gpt import GPT
+from training.optimizers import adamw, optimizer, optimizer_state, restore
 from training.recipes import OptimisationRecipe
 
 RECIPE = OptimisationRecipe(learning_rate=0.1, weight_decay=0.2, beta1=0.8, beta2=0.9)
@@ -145,3 +146,74 @@ def test_a_state_that_lacks_a_parameter_is_an_error():
     del state["exp_avg_sq.zeta"]
     with pytest.raises(KeyError, match=r"exp_avg_sq\.zeta"):
         restore(model, adamw(model, RECIPE), state, 1)
+
+
+# -- Muon, and what decays -------------------------------------------------------------------------------------
+
+
+def small_network():
+    from training.models.gpt import initialise
+    from training.models.recipe import GPTRecipe
+
+    network = GPT(GPTRecipe(vocab_size=64, sequence_length=8, layers=2, width=16, heads=2, kv_heads=1, mlp_width=24))
+    initialise(network, 2, 0)
+    return network
+
+
+def test_muon_moves_the_matrices_of_the_blocks_and_adamw_everything_else():
+    network = small_network()
+    both = optimizer(network, OptimisationRecipe(optimizer="muon", weight_decay=0.2, momentum=0.9))
+    names = {id(p): name for name, p in network.named_parameters()}
+    muon, decayed, kept = ({names[id(p)] for p in group["params"]} for group in both.param_groups)
+    assert all(".layers." in name and "proj" in name for name in muon)
+    assert len(muon) == 2 * 7
+    assert decayed == {"model.embed_tokens.weight"}
+    assert all("norm" in name for name in kept)
+    assert [group["weight_decay"] for group in both.param_groups] == [0.2, 0.2, 0.0]
+    assert both.param_groups[0]["momentum"] == 0.9
+
+
+def test_a_step_of_muon_turns_the_singular_values_of_the_update_to_about_one():
+    """The update is orthogonal, and as large as AdamW's: 0.2 sqrt(largest side) a row (arXiv:2502.16982, eq. 4)."""
+    network = small_network()
+    recipe = OptimisationRecipe(optimizer="muon", learning_rate=0.1, weight_decay=0.0)
+    both = optimizer(network, recipe)
+    weight = network.model.layers[0].mlp.up_proj.weight
+    before = weight.detach().clone()
+    network.loss(torch.arange(18).view(2, 9)).backward()
+    both.step()
+    values = torch.linalg.svdvals((weight.detach() - before) / (0.1 * 0.2 * 24**0.5))
+    assert 0.7 < values.median() < values.max() < 1.3  # but where the gradient had next to nothing
+
+
+@pytest.mark.parametrize("kind", ["adamw", "muon"])
+def test_moments_of_either_come_back_and_the_next_step_is_the_same(kind):
+    recipe, rows = OptimisationRecipe(learning_rate=0.01, optimizer=kind), torch.arange(18).view(2, 9)
+    one, two = small_network(), small_network()
+    first, second = optimizer(one, recipe), optimizer(two, recipe)
+
+    def step(model, moved):
+        moved.zero_grad(set_to_none=True)
+        model.loss(rows).backward()
+        moved.step()
+
+    for _ in range(3):
+        step(one, first)
+    two.load_state_dict(one.state_dict())
+    restore(two, second, {k: v.clone() for k, v in optimizer_state(one, first).items()}, 3)
+    step(one, first)
+    step(two, second)
+    assert all(torch.equal(a, b) for a, b in zip(one.parameters(), two.parameters(), strict=True))
+
+
+def test_embeddings_decay_only_if_the_recipe_says_so():
+    from training.models.recipe import GPTRecipe
+
+    shape = GPTRecipe(vocab_size=64, sequence_length=8, layers=1, width=16, heads=2, kv_heads=2, mlp_width=24,
+                      blocks="gpt2", tied=False)  # fmt: skip
+    network = GPT(shape)
+    decayed = adamw(network, OptimisationRecipe(decay_embeddings=False)).param_groups[0]["params"]
+    names = {name for name, p in network.named_parameters() if any(p is each for each in decayed)}
+    assert "lm_head.weight" in names
+    assert not [name for name in names if "embed" in name]
+    assert len(adamw(network, OptimisationRecipe()).param_groups[0]["params"]) == len(names) + 2

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from training.models.recipe import GPTRecipe, hf_config
+from training.models.config import hf_config
+from training.models.recipe import GPTRecipe
 from training.recipes import (
     FinetuneDataRecipe,
     FinetuneRecipe,

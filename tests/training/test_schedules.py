@@ -12,7 +12,7 @@ from training.models.gpt import GPT
 from training.models.recipe import GPTRecipe
 from training.optimizers import adamw, optimizer_state, restore
 from training.recipes import OptimisationRecipe
-from training.schedules import warmup_cosine
+from training.schedules import learning_rate, warmup_cosine
 
 
 def test_the_rate_rises_to_the_peak_and_ends_at_its_share():
@@ -102,3 +102,41 @@ def test_after_the_warm_up_it_is_torchs_cosine():
         assert warmup_cosine(step, 50, 2.0, 10, 0.1) == pytest.approx(optimizer.param_groups[0]["lr"], rel=1e-6)
         optimizer.step()
         theirs.step()
+
+
+# -- the other ways to the end ---------------------------------------------------------------------------------
+
+
+def rates(num_steps, **fields):
+    recipe = OptimisationRecipe(learning_rate=1.0, **fields)
+    return [learning_rate(step, num_steps, recipe) for step in range(1, num_steps + 1)]
+
+
+def test_the_default_is_the_cosine():
+    wanted = [warmup_cosine(step, 100, 1.0, 30, 0.05) for step in range(1, 101)]
+    assert rates(100) == wanted
+
+
+def test_wsd_is_stable_and_then_comes_straight_down():
+    found = rates(100, schedule="wsd", warmup_steps=10, decay_ratio=0.2, min_lr_ratio=0.1)
+    assert found[:10] == pytest.approx([0.1 * n for n in range(1, 11)])
+    assert set(found[10:80]) == {1.0}
+    assert found[89] == pytest.approx(0.55)
+    assert found[99] == pytest.approx(0.1)
+
+
+def test_linear_comes_down_from_the_warm_up_on_and_constant_never():
+    found = rates(110, schedule="linear", warmup_steps=10, min_lr_ratio=0.0)
+    assert (found[9], found[59], found[109]) == pytest.approx((1.0, 0.5, 0.0))
+    assert set(rates(50, schedule="constant", warmup_steps=10)[9:]) == {1.0}
+
+
+@given(st.sampled_from(["cosine", "wsd", "linear", "constant"]), st.integers(1, 300), st.integers(0, 400),
+       st.floats(0, 1), st.floats(0.01, 1))  # fmt: skip
+def test_no_schedule_leaves_its_bounds_or_rises_again(schedule, num_steps, warmup, ratio, decay):
+    fields = {"schedule": schedule, "warmup_steps": warmup, "min_lr_ratio": ratio, "decay_ratio": decay}
+    found = rates(num_steps, **fields)
+    assert all(-1e-12 <= rate <= 1 + 1e-12 for rate in found)
+    assert all(a >= b - 1e-12 for a, b in itertools.pairwise(found[warmup:]))
+    if schedule != "constant" and num_steps > warmup + 1:
+        assert found[-1] == pytest.approx(ratio, abs=1e-9)

@@ -15,7 +15,8 @@ from pipelines.provenance.plan import Plan, PlanPart, PlanPhase, Segment
 from training import checkpoints
 from training.batches import Batches
 from training.finetuning import ExampleSource
-from training.loop import NonFiniteLossError, Run, _State
+from training.guard import NonFiniteLossError
+from training.loop import Run, _State
 from training.models.classifier import GPTClassifier
 from training.models.gpt import GPT, initialise
 from training.models.recipe import GPTRecipe
@@ -193,7 +194,10 @@ def test_a_learning_model_gets_better_and_its_losses_are_those_in_the_metrics(tm
     losses = final.losses()["loss"].to_pylist()
     assert losses[-1] < losses[0]
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
-    assert [(line["step"], line["loss"]) for line in lines] == [(2, losses[1]), (4, losses[3])]
+    assert [(line["step"], line["loss"]) for line in lines] == list(enumerate(losses, 1))
+    assert [line["grad_norm"] for line in lines] == final.losses()["grad_norm"].to_pylist()
+    assert {line["mfu"] for line in lines} == {"unknown"}  # no one states a peak for a CPU
+    assert all(line["data_wait_seconds"] >= 0 and line["tokens_per_second"] > 0 for line in lines)
     assert told[0].startswith(f"step 2/4 loss {losses[1]:.4f} lr 2.00e-02 ")
 
 
@@ -243,7 +247,7 @@ def test_nothing_is_written_from_the_step_that_diverged_on(tmp_path):
     assert [path.name for path in (tmp_path / "rolling").iterdir()] == ["step-00000002"]
     kept = checkpoints.latest(tmp_path / "rolling")
     assert all(torch.isfinite(tensor).all() for tensor in kept.model().values())
-    assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 1
+    assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 2
 
 
 def test_a_gradient_that_is_infinite_is_noticed_though_the_loss_is_finite(tmp_path):

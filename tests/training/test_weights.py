@@ -13,7 +13,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from training.generate import Generator
-from training.models.recipe import hf_config
+from training.models.config import hf_config
 from training.weights import load_weights, save_weights, weights_metadata
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from training.models.gpt import Decoder
+from training.models.blocks import Trunk
 from training.models.recipe import GPTRecipe
 
 
@@ -15,7 +15,7 @@ class GPTClassifier(nn.Module):
     def __init__(self, recipe: GPTRecipe, num_classes: int) -> None:
         super().__init__()
         self.recipe = recipe
-        self.model = Decoder(recipe)
+        self.model = Trunk(recipe)
         self.score = nn.Linear(recipe.width, num_classes, bias=False)
 
     def forward(self, tokens_BT: Tensor, ends_B: Tensor) -> Tensor:

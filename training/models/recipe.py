@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
 from pipelines.provenance.recipe import Recipe
 
 RMS_NORM_EPS = 1e-6  # what Qwen3 and Llama's reference configuration in transformers use
+LAYER_NORM_EPS = 1e-5  # GPT-2's
 
 
 class ModelRecipe(Recipe):
@@ -24,8 +25,18 @@ class ModelRecipe(Recipe):
 
 
 class GPTRecipe(ModelRecipe):
-    """A decoder in the manner of Llama (or Qwen3, with ``qk_norm``)."""
+    """A decoder in the manner of Llama, Qwen3 (with ``qk_norm``) or GPT-2, or an encoder in that of EuroBERT."""
 
+    objective: Literal["causal", "masked"] = Field(
+        default="causal",
+        description="causal: a decoder learns the next token; masked: an encoder learns hidden ones and sees all others",
+    )
+    blocks: Literal["llama", "gpt2"] = Field(
+        default="llama",
+        description="llama: RMSNorm, rotary positions, gated feed-forward; gpt2: LayerNorm, learned positions, GELU, "
+        "biases",
+    )
+    tied: bool = Field(default=True, description="The embedding is the output head too")
     layers: int = Field(default=4, ge=1, description="Number of blocks")
     width: int = Field(default=128, ge=8, description="Channels of the residual stream")
     heads: int = Field(default=4, ge=1, description="Query heads of each block")
@@ -46,6 +57,21 @@ class GPTRecipe(ModelRecipe):
             raise ValueError(f"heads ({self.heads}) must be a multiple of kv_heads ({self.kv_heads}).")
         return self
 
+    @model_validator(mode="after")
+    def _exists(self) -> Self:
+        """No shape that transformers could not load."""
+        if self.blocks == "gpt2" and self.kv_heads != self.heads:
+            raise ValueError(f"a gpt2 shares no key heads: set kv_heads to heads ({self.heads}), not {self.kv_heads}.")
+        if self.blocks == "gpt2" and (self.qk_norm or self.objective == "masked"):
+            raise ValueError("a gpt2 is a decoder without qk_norm; blocks = 'llama' has both.")
+        if self.objective == "masked" and self.qk_norm:
+            raise ValueError("an encoder has no qk_norm: EuroBERT, which it is exported as, lacks it.")
+        return self
+
+    @property
+    def biases(self) -> bool:
+        return self.blocks == "gpt2"
+
     @property
     def head_width(self) -> int:
         return self.width // self.heads
@@ -56,72 +82,17 @@ class GPTRecipe(ModelRecipe):
         return -(-self.vocab_size // 64) * 64
 
     @property
-    def num_parameters(self) -> int:
+    def num_matrix_parameters(self) -> int:
+        """Weights of the matrices that every token is multiplied with; the embedding counts once, as the head."""
         attention = self.width * self.head_width * 2 * (self.heads + self.kv_heads)
-        norms = 2 * self.width + (2 * self.head_width if self.qk_norm else 0)
-        block = attention + 3 * self.width * self.mlp_width + norms
-        return self.padded_vocab_size * self.width + self.layers * block + self.width
+        matrices = 2 if self.blocks == "gpt2" else 3
+        return self.layers * (attention + matrices * self.width * self.mlp_width) + self.padded_vocab_size * self.width
 
-
-def hf_config(recipe: GPTRecipe, eos_id: int, pad_id: int, dtype: str = "float32") -> dict[str, Any]:
-    """``config.json`` in the keys of transformers 5."""
-    if recipe.vocab_size == 0:
-        raise ValueError("vocab_size is 0: set it to the vocabulary's size before a model is described.")
-    return {
-        "architectures": ["Qwen3ForCausalLM" if recipe.qk_norm else "LlamaForCausalLM"],
-        "model_type": "qwen3" if recipe.qk_norm else "llama",
-        "attention_bias": False,
-        "attention_dropout": 0.0,
-        "bos_token_id": eos_id,  # <|endoftext|> stands before and after every document
-        "dtype": dtype,
-        "eos_token_id": eos_id,
-        "head_dim": recipe.head_width,
-        "hidden_act": "silu",
-        "hidden_size": recipe.width,
-        "initializer_range": 0.02,
-        "intermediate_size": recipe.mlp_width,
-        "max_position_embeddings": recipe.sequence_length,
-        "num_attention_heads": recipe.heads,
-        "num_hidden_layers": recipe.layers,
-        "num_key_value_heads": recipe.kv_heads,
-        "pad_token_id": pad_id,
-        "rms_norm_eps": RMS_NORM_EPS,
-        "rope_parameters": {"rope_theta": recipe.rope_theta, "rope_type": "default"},
-        "tie_word_embeddings": True,
-        "use_cache": True,
-        "vocab_size": recipe.padded_vocab_size,
-    }
-
-
-def from_hf_config(config: dict[str, Any]) -> GPTRecipe:
-    """The recipe of a network whose ``config.json`` :func:`hf_config` wrote.
-
-    Raises:
-        ValueError: if the configuration asks for something that this decoder does not have.
-    """
-    if config.get("model_type") not in {"llama", "qwen3"} or not config.get("tie_word_embeddings"):
-        raise ValueError(
-            f"model_type {config.get('model_type')!r} with tie_word_embeddings {config.get('tie_word_embeddings')!r}: "
-            "expected a llama or qwen3 with tied embeddings, as Stemma trains them."
-        )
-    rope = config["rope_parameters"]
-    if rope.get("rope_type", "default") != "default" or config.get("rms_norm_eps") != RMS_NORM_EPS:
-        raise ValueError(f"rope_type {rope.get('rope_type')!r}, rms_norm_eps {config.get('rms_norm_eps')}: not ours.")
-    recipe = GPTRecipe(
-        vocab_size=config["vocab_size"],
-        sequence_length=config["max_position_embeddings"],
-        layers=config["num_hidden_layers"],
-        width=config["hidden_size"],
-        heads=config["num_attention_heads"],
-        kv_heads=config["num_key_value_heads"],
-        mlp_width=config["intermediate_size"],
-        rope_theta=rope["rope_theta"],
-        qk_norm=config["model_type"] == "qwen3",
-    )
-    ours = {"attention_bias": False, "head_dim": recipe.head_width, "hidden_act": "silu", "mlp_bias": False}
-    other = [f"{name} {config[name]!r}" for name, value in ours.items() if config.get(name) not in (None, value)]
-    if other:
-        raise ValueError(
-            f"{', '.join(other)}: not ours; expected {ours}. Its logits would be others than it was trained for."
-        )
-    return recipe
+    @property
+    def num_parameters(self) -> int:
+        norms = (2 * self.layers + 1) * self.width * (2 if self.biases else 1)
+        heads = 2 * self.head_width * self.layers if self.qk_norm else 0
+        biases = self.layers * (self.head_width * (self.heads + 2 * self.kv_heads) + 2 * self.width + self.mlp_width)
+        positions = self.sequence_length * self.width if self.blocks == "gpt2" else 0
+        second = 0 if self.tied else self.padded_vocab_size * self.width
+        return self.num_matrix_parameters + norms + heads + (biases if self.biases else 0) + positions + second
