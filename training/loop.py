@@ -109,7 +109,7 @@ class _State:
         run.task.objective.to(run.device).train()
         if run.recomputed:
             recompute(run.task.objective)
-        self.parallel = parallel(run.task.objective, run.world_size, run.sharding)
+        self.parallel = parallel(run.task.objective, run.world_size, run.sharding, run.recipe.dtype)
         self.optimizer = optimizer(self.network, run.recipe)
         self.forward = torch.compile(self.parallel.module) if run.recipe.compile == "on" else self.parallel.module
         self.step = 0
@@ -194,7 +194,7 @@ class _State:
         judged = ended or bool(run.eval_every and step % run.eval_every == 0)
         saved = ended or milestone or step % self.recipe.checkpoint_every == 0
         if judged or saved or step % LOG_EVERY == 0:
-            self._drain()
+            self.drain()
         if judged:
             self._judge(last=ended and not run.patience)
         if run.patience:
@@ -227,7 +227,7 @@ class _State:
                 f"{run.directory / BEST} holds no whole checkpoint. Remove {run.directory}."
             )
         run.say(f"step {self.step}: no better evaluation than that of step {found.step}, which is the result")
-        self._load(found)
+        self.load(found)
         self.evaluations = evaluations
         self._judge(last=True)
         return self._write(run.directory / FINAL, ended=True)
@@ -246,11 +246,11 @@ class _State:
             dist.all_reduce(votes)
             asked = bool(votes > 0)
         if asked:
-            self._drain()
+            self.drain()
             self._save(milestone=False, ended=False)
             raise stopping.Stopped(f"asked to stop: step {self.step} is taken and kept. Start again to go on.")
 
-    def _drain(self) -> None:
+    def drain(self) -> None:
         """Bring losses from the device, check them, report them."""
         if self.waiting:
             rows = arrived(self.waiting, self.run.world_size)
@@ -337,7 +337,7 @@ class _State:
                 f"{found.path} belongs to another recipe, plan, data or numerics; this run is "
                 f"{self.run.identity[:12]}…, the checkpoint {found.state['identity'][:12]}…. Remove {self.run.directory}."
             )
-        self._load(found)
+        self.load(found)
         self.run.say(f"resumed after step {self.step}")
         here = self._processes()
         if here[1:] != self.processes[-1][1:]:
@@ -349,7 +349,8 @@ class _State:
         run = self.run
         return [self.step + 1, run.world_size, torch.get_num_threads(), run.sharding if run.world_size > 1 else "none"]
 
-    def _load(self, found: checkpoints.Checkpoint) -> None:
+    def load(self, found: checkpoints.Checkpoint) -> None:
+        """Stand where a checkpoint was written."""
         skipped = found.path / guard.SKIPPED
         self.skipped = [tuple(row.values()) for row in read_table(skipped).to_pylist()] if skipped.exists() else []
         fill(self.network, ours(self.network.recipe, found.model()))

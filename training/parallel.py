@@ -42,7 +42,7 @@ class Copied(Alone):
 
     def __init__(self, objective: nn.Module) -> None:
         super().__init__(objective)
-        self.copy = DistributedDataParallel(objective)
+        self.copy = DistributedDataParallel(objective, gradient_as_bucket_view=True)  # no second copy of gradients
         self.module = self.copy
 
     @contextlib.contextmanager
@@ -54,15 +54,19 @@ class Copied(Alone):
 class Sharded(Alone):
     """Each process has a share of every weight, gathered block by block when it is needed (``fully_shard``)."""
 
-    def __init__(self, objective: nn.Module) -> None:
-        from torch.distributed.fsdp import fully_shard
+    def __init__(self, objective: nn.Module, dtype: str) -> None:
+        from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
         super().__init__(objective)
+        # gathered in bf16: half the traffic; and autocast would else keep a whole bf16 copy on every process
+        policy = MixedPrecisionPolicy()
+        if dtype == "bf16":
+            policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
         for trunk in objective.modules():
             if isinstance(trunk, Trunk):
                 for block in trunk.layers:
-                    fully_shard(block)
-        self.root: Any = fully_shard(objective)
+                    fully_shard(block, mp_policy=policy)
+        self.root: Any = fully_shard(objective, mp_policy=policy)
 
     @contextlib.contextmanager
     def unsynced(self, more_to_come: bool) -> Iterator[None]:
@@ -76,11 +80,11 @@ class Sharded(Alone):
         self.root.reshard()
 
 
-def parallel(objective: nn.Module, world_size: int, sharding: str) -> Alone:
-    """``sharding``: ddp or fsdp, where there are several processes."""
+def parallel(objective: nn.Module, world_size: int, sharding: str, dtype: str) -> Alone:
+    """``sharding``: ddp or fsdp, where there are several processes; ``dtype``: of matrix products."""
     if world_size == 1:
         return Alone(objective)
-    return Sharded(objective) if sharding == "fsdp" else Copied(objective)
+    return Sharded(objective, dtype) if sharding == "fsdp" else Copied(objective)
 
 
 def recompute(objective: nn.Module) -> None:

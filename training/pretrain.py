@@ -63,7 +63,7 @@ def pretrain(
         TrainingError: if the trainer fails; its rolling checkpoints stay, and the next build goes on from them.
         ValueError: if recipe, plan and vocabulary do not go together.
     """
-    job = placed(_job(mixture, recipe, draft.key.partition, dict(numerics or {})), scratch or draft.store.scratch)
+    job = placed(job_of(mixture, recipe, draft.key.partition, dict(numerics or {})), scratch or draft.store.scratch)
     times = run_job(job, launch, say, progress)
     last = last_checkpoint(job, say)
     draft.circumstance.update({"training": times})
@@ -100,7 +100,12 @@ def sized(recipe: PretrainRecipe, vocabulary: Artifact) -> GPTRecipe:
     return GPTRecipe(**{**fields, "vocab_size": recipe.vocab_size or size})
 
 
-def _job(mixture: Artifact, recipe: PretrainRecipe, run: str, numerics: dict[str, Any]) -> Job:
+def job_of(mixture: Artifact, recipe: PretrainRecipe, run: str, numerics: dict[str, Any]) -> Job:
+    """What the trainer is told, but for the directory.
+
+    Raises:
+        ValueError: if recipe, plan and vocabulary do not go together.
+    """
     if "auto" in (recipe.dtype, recipe.compile):
         raise ValueError("the recipe still holds auto; call training.recipes.resolve before it is hashed.")
     plan = Plan.model_validate(mixture.json("plan.json"))
@@ -199,7 +204,8 @@ def _milestones(job: Job, recipe: PretrainRecipe, mixture: Artifact, draft: Draf
         checkpoint = opened(path)
 
         def make(inner: Draft, checkpoint: Checkpoint = checkpoint) -> Artifact:
-            for name in ("model.safetensors", "optimizer.safetensors", "losses.arrow"):
+            skipped = [SKIPPED] if (checkpoint.path / SKIPPED).exists() else []
+            for name in ("model.safetensors", "optimizer.safetensors", "losses.arrow", *skipped):
                 shutil.copyfile(checkpoint.path / name, inner.path(name))
             _write_companions(inner, job, mixture.input("vocabulary"))
             step, tokens = checkpoint.step, _tokens(job.plan, checkpoint.step)

@@ -57,7 +57,7 @@ def train(job: Job, is_asked_to_stop: Callable[[], bool] = lambda: False) -> Non
         raise numerics.NumericsError(
             f"the run was planned for {job.numerics['world_size']} processes, {world_size} were started."
         )
-    device = _device(job)
+    device = device_of(job.numerics)
     if world_size > 1:
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     with _voice(rank) as say:
@@ -76,13 +76,17 @@ def train(job: Job, is_asked_to_stop: Callable[[], bool] = lambda: False) -> Non
         dist.destroy_process_group()
 
 
-def _device(job: Job) -> torch.device:
-    """Set up arithmetic as the job declares it; nothing here may be left to chance."""
-    numerics.check(job.numerics)
-    torch.set_num_threads(job.numerics["threads"])
+def device_of(declared: dict[str, Any]) -> torch.device:
+    """Set up arithmetic as it is declared; nothing here may be left to chance.
+
+    Raises:
+        NumericsError: if this machine has other numerics.
+    """
+    numerics.check(declared)
+    torch.set_num_threads(declared["threads"])
     torch.use_deterministic_algorithms(True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # a debugging aid, slow
-    if job.numerics["device"] == "cuda":
+    if declared["device"] == "cuda":
         device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
         torch.cuda.set_device(device)
         return device

@@ -186,7 +186,8 @@ class Trunk(nn.Module):
 
     def forward(self, tokens_BT: Tensor, cache: KVCache | None = None, lengths_B: Tensor | None = None) -> Tensor:
         """``lengths_B``: tokens of each row that are no padding; only who looks ahead needs to know."""
-        x_BTD, angles = self.embed_tokens(tokens_BT), None
+        # the residual stream is float32, also where a sharded embedding is gathered in bf16
+        x_BTD, angles = self.embed_tokens(tokens_BT).float(), None
         if self.embed_positions is None:
             angles = self._angles(tokens_BT, cache)
         else:
