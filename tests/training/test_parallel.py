@@ -1,0 +1,94 @@
+"""Several processes: the same data in the same order, whole checkpoints, and another number of processes goes on."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from jobs import in_process, small_job
+
+from training import numerics
+from training.checkpoints import latest
+from training.launch import command
+from training.trainer import environment, last_checkpoint
+
+ROOT = Path(__file__).parents[2]
+ASKED = """
+import contextlib, pathlib
+from training import run, stopping
+from training.job import Job
+with contextlib.suppress(stopping.Stopped):
+    run.train(Job.read(pathlib.Path({path!r})), lambda: True)  # several processes agree at every tenth step
+"""
+WAYS = {"ddp": {}, "fsdp-recomputed": {"sharding": "fsdp", "recompute": True}}
+
+
+def job_of(world, directory, processes, steps=12, sharding="ddp", *, recompute=False, **fields):
+    job = small_job(world, directory, steps=steps, **fields)
+    declared = numerics.numerics("off", processes, 1, sharding, recompute=recompute)
+    return job.model_copy(update={"numerics": declared})
+
+
+def run(job):
+    """The trainer in processes of its own."""
+    done = subprocess.run(
+        command(job.numerics["world_size"], ["--job", str(job.write())], os.getpid()),
+        cwd=ROOT, env=os.environ | environment(job), capture_output=True, text=True, check=False, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    return last_checkpoint(job, print), done.stdout
+
+
+def losses(checkpoint):
+    return checkpoint.losses()["loss"].to_pylist()
+
+
+@pytest.fixture(scope="module")
+def alone(world, tmp_path_factory):
+    return in_process(small_job(world, tmp_path_factory.mktemp("alone"), microbatch=2, eval_every=6))
+
+
+@pytest.mark.parametrize("way", ["ddp", "fsdp-recomputed"])
+def test_two_processes_read_the_same_and_learn_the_same_to_rounding(world, tmp_path, alone, way):
+    both, _ = run(job_of(world, tmp_path, 2, microbatch=2, eval_every=6, **WAYS[way]))
+    assert both.state["consumption"] == alone.state["consumption"]
+    assert losses(both) == pytest.approx(losses(alone), abs=1e-5)
+    assert set(both.model()) == set(alone.model())  # whole, under the same names
+    for name, weight in both.model().items():
+        assert torch.allclose(weight, alone.model()[name], atol=1e-3), name
+    for name, moment in both.optimizer().items():
+        assert moment.shape == alone.optimizer()[name].shape
+    judged = [each["bpb"] for each in both.state["evaluations"]]
+    assert judged == pytest.approx([each["bpb"] for each in alone.state["evaluations"]], abs=1e-4)
+
+
+def test_one_process_goes_on_from_what_two_have_sharded(world, tmp_path, alone):
+    """Half of the way on two processes with FSDP2, the rest on one: the same data, losses within 1e-5."""
+    job = job_of(world, tmp_path, 2, microbatch=2, eval_every=6, sharding="fsdp")
+    script = tmp_path / "asked_to_stop.py"
+    script.write_text(ASKED.format(path=str(job.write())))
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)]
+    done = subprocess.run(torchrun, cwd=ROOT, env=os.environ | environment(job), capture_output=True, text=True,
+                          check=False, timeout=300)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    kept = latest(job.directory / "rolling")
+    assert kept is not None
+    assert (kept.step, kept.state["processes"]) == (10, [[1, 2, 1, "fsdp"]])
+    rest, told = run(job.model_copy(update={"numerics": numerics.numerics("off", 1, 1)}))
+    assert "on other processes than before" in told
+    assert rest.state["processes"] == [[1, 2, 1, "fsdp"], [11, 1, 1, "none"]]
+    assert rest.state["consumption"] == alone.state["consumption"]
+    assert losses(rest) == pytest.approx(losses(alone), abs=1e-5)
+
+
+def test_recomputed_activations_change_no_bit(world, tmp_path):
+    fields = {"dropout": 0.1, "microbatch": 3}
+    kept = in_process(small_job(world, tmp_path / "kept", **fields))
+    again = in_process(job_of(world, tmp_path / "again", 1, recompute=True, **fields))
+    assert losses(kept) == losses(again)
+    one, other = kept.model(), again.model()
+    assert all(torch.equal(one[name], other[name]) for name in one)
