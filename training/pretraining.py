@@ -29,6 +29,11 @@ class Pretraining:
         self.source = ShardSource(job.plan, {part.name: part.stream() for part in job.parts})
         self.batches = Batches(job.plan, self.source, rank, world_size)
         if recipe.objective == "masked":
+            if self.source.packed:
+                raise ValueError(
+                    'an encoder cannot learn from a mixture with packing = "best_fit": it would guess what only fills '
+                    'sequences up. Give its mixture packing = "concatenate".'
+                )
             self.batches = MaskedBatches(job.plan, self.source, rank, world_size)
             self.batches.masker = masker(job, recipe)
         self.documents = load_documents(job.heldout)
@@ -75,17 +80,19 @@ class MaskedBatches(Batches):
 
     masker: Masker
 
-    def _cut(self, step: int, parts: np.ndarray, sequences: np.ndarray) -> Batch:
-        batch = super()._cut(step, parts, sequences)
-        hidden = self.masker.hide(batch.inputs.tokens_BT[:, :-1].numpy(), step, batch.first)
+    def _cut(self, first: int, sizes: np.ndarray, parts: np.ndarray, sequences: np.ndarray) -> list[Batch]:
+        batches = super()._cut(first, sizes, parts, sequences)
+        return [self._masked(batch, size) for batch, size in zip(batches, sizes.tolist(), strict=True)]
+
+    def _masked(self, batch: Batch, size: int) -> Batch:
+        hidden = self.masker.hide(batch.inputs.tokens_BT[:, :-1].numpy(), batch.step, batch.first)
         inputs = Inputs(
             torch.from_numpy(hidden.tokens_BT),
             torch.from_numpy(hidden.weights_BK),
             places_BK=torch.from_numpy(hidden.places_BK),
             truths_BK=torch.from_numpy(hidden.truths_BK),
         )
-        total = float(len(sequences) * hidden.places_BK.shape[1])
-        return dataclasses.replace(batch, inputs=inputs, total=total)
+        return dataclasses.replace(batch, inputs=inputs, total=float(size * hidden.places_BK.shape[1]))
 
 
 def _sample(documents: list[Any], size: int) -> list[Any]:
