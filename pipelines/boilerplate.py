@@ -225,9 +225,9 @@ def _digests(units: _Units, made: I64, texts: I64, begins: I64) -> list[bytes]:
         start, stop = units.offsets[text : text + 2].tolist()
         hasher, at = hashlib.sha256(), start
         for _, first, last, _, _ in made[ends[place] : ends[place + 1]].tolist():
-            hasher.update(memoryview(units.data[at : start + first]))
+            hasher.update(units.data[at : start + first].tobytes())
             at = start + last
-        hasher.update(memoryview(units.data[at:stop]))
+        hasher.update(units.data[at:stop].tobytes())
         found.append(hasher.digest())
     return found
 

@@ -27,16 +27,25 @@ def permutations(num_perm: int, seed: int) -> tuple[U32, U32]:
 
 def distinct(grams: NDArray[np.uint64], offsets: I64) -> tuple[U32, I64]:
     """The upper 32 bits of each gram hash, sorted and without repeats inside each document."""
-    counts = np.diff(offsets)
-    documents = np.repeat(np.arange(len(counts), dtype=np.uint64), counts)
-    keys = (documents << np.uint64(32)) | (grams >> np.uint64(32))
+    keys = _keys(grams, offsets)
     keys.sort()  # one sort of (document, hash) for the whole piece, instead of a call for each document
-    return _without_repeats(keys, len(counts))
+    return _without_repeats(keys, len(offsets) - 1)
 
 
 def signatures(hashes: U32, offsets: I64, a: U32, b: U32) -> U32:
     """uint32 [documents, permutations]: the minimum of each permutation; all ones for an empty set, as datasketch."""
     return _signatures(hashes, offsets, a, b)
+
+
+@njit(cache=True, nogil=True)
+def _keys(grams, offsets):  # noqa: ANN001, ANN202
+    """Document and upper half of the hash, as one number."""
+    keys = np.empty(grams.size, np.uint64)
+    for doc in range(offsets.size - 1):
+        upper = np.uint64(doc) << np.uint64(32)
+        for index in range(offsets[doc], offsets[doc + 1]):
+            keys[index] = upper | (grams[index] >> np.uint64(32))
+    return keys
 
 
 @njit(cache=True, nogil=True)
@@ -56,20 +65,36 @@ def _without_repeats(keys, num_docs):  # noqa: ANN001, ANN202
 
 @njit(cache=True, nogil=True)
 def _signatures(hashes, offsets, a, b):  # noqa: ANN001, ANN202
+    """Eight shingles at a time: the minima, multipliers and offsets are read and written once for all of them."""
     # numba widens uint32 · uint32 to uint64: without the casts not one of 112 values equals datasketch's
     num_docs, num_perm = offsets.size - 1, a.size
     out = np.empty((num_docs, num_perm), np.uint32)
     for doc in range(num_docs):
         row = out[doc]
         row[:] = _EMPTY
-        for index in range(offsets[doc], offsets[doc + 1]):
-            h = np.uint32(hashes[index])
-            h = np.uint32(h ^ np.uint32(h >> _S16))
-            h = np.uint32(h * _MURMUR1)
-            h = np.uint32(h ^ np.uint32(h >> _S13))
-            h = np.uint32(h * _MURMUR2)
-            h = np.uint32(h ^ np.uint32(h >> _S16))
+        at, end = offsets[doc], offsets[doc + 1]
+        while at < end:
+            # past the end the last shingle is taken again, which changes no minimum
+            h0, h1 = _fmix(hashes[at]), _fmix(hashes[min(at + 1, end - 1)])
+            h2, h3 = _fmix(hashes[min(at + 2, end - 1)]), _fmix(hashes[min(at + 3, end - 1)])
+            h4, h5 = _fmix(hashes[min(at + 4, end - 1)]), _fmix(hashes[min(at + 5, end - 1)])
+            h6, h7 = _fmix(hashes[min(at + 6, end - 1)]), _fmix(hashes[min(at + 7, end - 1)])
             for k in range(num_perm):
-                value = np.uint32(np.uint32(a[k] * h) + b[k])
-                row[k] = min(row[k], value)
+                a_k, b_k = a[k], b[k]
+                v0, v1 = np.uint32(np.uint32(a_k * h0) + b_k), np.uint32(np.uint32(a_k * h1) + b_k)
+                v2, v3 = np.uint32(np.uint32(a_k * h2) + b_k), np.uint32(np.uint32(a_k * h3) + b_k)
+                v4, v5 = np.uint32(np.uint32(a_k * h4) + b_k), np.uint32(np.uint32(a_k * h5) + b_k)
+                v6, v7 = np.uint32(np.uint32(a_k * h6) + b_k), np.uint32(np.uint32(a_k * h7) + b_k)
+                row[k] = min(row[k], v0, v1, v2, v3, v4, v5, v6, v7)
+            at += 8
     return out
+
+
+@njit(cache=True, nogil=True)
+def _fmix(number):  # noqa: ANN001, ANN202
+    h = np.uint32(number)
+    h = np.uint32(h ^ np.uint32(h >> _S16))
+    h = np.uint32(h * _MURMUR1)
+    h = np.uint32(h ^ np.uint32(h >> _S13))
+    h = np.uint32(h * _MURMUR2)
+    return np.uint32(h ^ np.uint32(h >> _S16))

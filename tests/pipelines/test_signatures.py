@@ -85,6 +85,16 @@ def test_rows_do_not_depend_on_how_the_text_is_cut(corpora, monkeypatch, piece_b
     assert cut.table("shingles.arrow").equals(whole.table("shingles.arrow"))
 
 
+@pytest.mark.parametrize("cache_bytes", [1, 300])
+def test_no_byte_depends_on_how_much_text_is_computed_at_once(corpora, monkeypatch, cache_bytes):
+    from pipelines import signatures
+
+    texts = [*PROSE * 5, ""]
+    whole = signed(corpora, texts)
+    monkeypatch.setattr(signatures, "CACHE_BYTES", cache_bytes)
+    assert signed(corpora, texts).content == whole.content
+
+
 def test_rows_do_not_depend_on_how_many_signatures_are_made_at_once(corpora, monkeypatch):
     from pipelines import signatures
 

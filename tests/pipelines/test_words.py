@@ -85,6 +85,17 @@ def test_short_documents_are_one_shingle_of_all_their_words():
     assert np.diff(grams).tolist() == [0, 0, 0, 2]
 
 
+@given(st.lists(st.text(st.sampled_from("aB\u00e9\u4e2d. "), max_size=30), max_size=9))
+def test_a_document_has_the_same_hashes_and_fingerprint_alone_and_among_others(texts):
+    """Two halves of a column are read side by side: empty documents and lone ones stand at any place of it."""
+    hashes, offsets = hashed(texts)
+    prints = words.fingerprints(hashes, offsets).to_pylist()
+    for number, text in enumerate(texts):
+        alone = hashed([text])
+        assert hashes[offsets[number] : offsets[number + 1]].tolist() == alone[0].tolist()
+        assert prints[number] == words.fingerprints(*alone)[0].as_py()
+
+
 def test_fingerprint_ignores_case_punctuation_and_space_only():
     texts = ["Hello, World", "hello\n\nworld!", "hello worlds", "world hello", "helloworld"]
     first, second, *others = words.fingerprints(*hashed(texts)).to_pylist()
