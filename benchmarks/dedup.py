@@ -7,12 +7,14 @@ Seconds are of processor time, children included, in turns; what a side loads or
 Recall is of planted pairs of known Jaccard: a pair is found if one of the two goes. Precision asks of every document
 that goes whether one that stays is as like as the threshold says; its truth is exhaustive (corpus ``planted`` of the
 shared data). text-dedup 0.4.1 removes every member of a cluster, so its precision is that of a corpus with holes.
+
+``incremental`` is what a source of one eleventh costs when it comes last, against all eleven from nothing; their
+results must be the same. ``--scale`` tells cost and memory of Stemma alone at three sizes.
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import os
 import random
@@ -22,7 +24,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -32,21 +33,15 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import parquet
 
+from benchmarks.dedup_growth import clean_documents, deduplicated, doc_id, growing, incremental, stages
 from benchmarks.peer import Peer, python_with
-from benchmarks.planted import BINS, CHECKOUT, Named, judged, planted_pairs, recall, shared_planted, theory
+from benchmarks.planted import BINS, Named, judged, planted_pairs, recall, shared_planted, theory
 from benchmarks.report import report, versions
-from pipelines import dedup, signatures, unique
 from pipelines.dedup import DedupRecipe
-from pipelines.documents import CLEAN_SCHEMA, DOCUMENTS, TEXTS, TEXTS_SCHEMA
-from pipelines.provenance import fates
-from pipelines.provenance.artifact import Artifact, Draft
-from pipelines.provenance.manifest import Key
-from pipelines.provenance.memo import build
-from pipelines.provenance.recipe import Recipe
+from pipelines.provenance.artifact import Artifact
 from pipelines.provenance.store import Store
 from pipelines.provenance.tables import BATCH_ROWS
-from pipelines.signatures import SignatureRecipe
-from pipelines.unique import UniqueRecipe
+from pipelines.signatures import CACHE_BYTES
 
 PEERS = {
     "datatrove": ("datatrove[io]==0.10.1", "spacy==3.8.18", "nltk==3.10.4", "xxhash==3.8.2", "tokenizers", "orjson"),
@@ -59,73 +54,10 @@ ALONE = DedupRecipe(bands=56, rows=2, threshold=0.2)  # who stays is like nobody
 LOOSE = DedupRecipe(bands=BANDS, rows=ROWS, threshold=0.2)  # so that every candidate that was planted goes
 
 
-class Given(Recipe):
-    """Stands for whatever made the input of the benchmark."""
-
-
-def doc_id(name: str) -> bytes:
-    return hashlib.sha256(name.encode()).digest()[:16]
-
-
-def clean_documents(store: Store, rows: Named) -> Artifact:
-    """The input as the stages have it: a sealed artifact."""
-
-    def make(draft: Draft) -> Artifact:
-        ids = [doc_id(name) for name, _ in rows]
-        data = [text.encode() for _, text in rows]
-        empty = pa.array([""] * len(rows), pa.string())
-        digests = pa.array([hashlib.sha256(text).digest() for text in data], pa.binary(32))
-        columns: dict[str, Any] = {
-            "doc_id": pa.array(ids, pa.binary(16)), "key": [name for name, _ in rows], "language": ["en"] * len(rows),
-            "position": np.arange(len(rows)), "num_bytes": [len(text) for text in data], "num_words": [0] * len(rows),
-            "sha256_in": digests, "sha256_out": digests,
-        }  # fmt: skip
-        draft.write(DOCUMENTS, pa.table([columns.get(n, empty) for n in CLEAN_SCHEMA.names], CLEAN_SCHEMA))
-        draft.write(TEXTS, pa.table([columns["doc_id"], [text for _, text in rows]], TEXTS_SCHEMA))
-        kept = fates.all_kept(columns["doc_id"])
-        draft.write(fates.FILE, kept)
-        return draft.seal(counts={"docs": len(rows), **fates.counted(kept)})
-
-    return build(store, Key("clean_documents", "bench/1"), "1", Given(), [], make).artifact
-
-
-def deduplicated(store: Store, clean: Artifact, recipe: DedupRecipe) -> tuple[Artifact, Artifact]:
-    """The three stages, computed anew: duplicate_clusters and unique_documents."""
-    signing, taking = SignatureRecipe(), UniqueRecipe()
-    signed = build(
-        store, Key("signatures", "bench/1"), signatures.VERSION, signing, [clean],
-        lambda draft: signatures.sign(clean, signing, draft), force=True,
-    ).artifact  # fmt: skip
-    clusters = build(
-        store, Key("duplicate_clusters", "bench"), dedup.VERSION, recipe, [clean, signed],
-        lambda draft: dedup.cluster([clean], [signed], recipe, draft), force=True,
-    ).artifact  # fmt: skip
-    left = build(
-        store, Key("unique_documents", "bench"), unique.VERSION, taking, [clean, clusters],
-        lambda draft: unique.unique([clean], clusters, taking, draft), force=True,
-    ).artifact  # fmt: skip
-    return clusters, left
-
-
 def merged(clusters: Artifact, names: dict[bytes, str]) -> dict[str, tuple[str, float]]:
     """Who went, for whom, at which Jaccard."""
     rows = (row for part in clusters.parts() for row in part.table("merged.arrow").to_pylist())
     return {names[row["doc_id"]]: (names[row["survivor"]], row["jaccard"]) for row in rows}
-
-
-# -- what is compared ----------------------------------------------------------------------------------------------
-
-
-def permuted(texts: list[str], num_bytes: int) -> Iterator[tuple[str, str]]:
-    """Any amount of text with the words and lengths of real documents; a tenth nearly repeats the one before."""
-    dice, number, size, words = np.random.default_rng(3), 0, 0, np.zeros(0, str)
-    while size < num_bytes:
-        if number % 10 != 9:  # else the document before, but for its last words
-            words = np.array(texts[number % len(texts)].split())
-            words = words[dice.permutation(len(words))]
-        text = " ".join(words if number % 10 != 9 else words[: max(1, len(words) * 19 // 20)])
-        yield str(number), text
-        number, size = number + 1, size + len(text.encode())
 
 
 # -- the contestants -----------------------------------------------------------------------------------------------
@@ -148,7 +80,7 @@ class Corpus:
 
     def stemma(self, recipe: DedupRecipe = SAME) -> dict[str, Any]:
         started = sum(os.times()[:4])
-        clusters, _ = deduplicated(self.store, self.clean, recipe)
+        clusters, _ = deduplicated(self.store, [self.clean], recipe)
         seconds = sum(os.times()[:4]) - started
         return {"seconds": seconds, "gone": set(merged(clusters, self.names))}
 
@@ -191,7 +123,7 @@ def kernel_mb_s(texts: list[str], rounds: int) -> dict[str, float]:
     best: dict[str, float] = {}
     for _ in range(rounds):
         took: dict[str, float] = dict.fromkeys(("words", "shingles", "sets", "signatures"), 0.0)
-        for piece in words.pieces(column):
+        for piece in words.pieces(column, CACHE_BYTES):
             clock = [time.process_time()]
             hashes, offsets = words.word_hashes(piece)
             clock.append(time.process_time())
@@ -207,39 +139,6 @@ def kernel_mb_s(texts: list[str], rounds: int) -> dict[str, float]:
         best = {step: min(seconds, best.get(step, seconds)) for step, seconds in took.items()}
     size = sum(len(text.encode()) for text in texts) / 1e6
     return {step: round(size / float(seconds), 1) for step, seconds in best.items()}
-
-
-def stages(store: Path) -> None:
-    """What a child process does: the three stages on what the store holds, and how much memory that took."""
-    place = Store(store)
-    clean = place.open("clean_documents", "bench/1")
-    _, left = deduplicated(place, clean, DedupRecipe())  # kernels from their cache
-    started = sum(os.times()[:4])
-    deduplicated(place, clean, DedupRecipe())
-    seconds = sum(os.times()[:4]) - started
-    sys.stdout.write(json.dumps({"seconds": seconds, "resident": peak_resident(), "kept": left.counts["kept"]}) + "\n")
-
-
-def peak_resident() -> int:
-    """Bytes; getrusage would tell the peak of the parent that forked this process."""
-    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) * 1024
-
-
-def growing(folder: Path, texts: list[str], sizes: Sequence[int]) -> dict[int, dict[str, float]]:
-    """By megabytes of input: seconds and resident memory of a process of its own."""
-    found = {}
-    for size in sizes:
-        rows = list(permuted(texts, size * 1_000_000))
-        place = folder / f"{size} MB"
-        clean_documents(Store(place), rows)
-        num_bytes, num_docs = sum(len(text.encode()) for _, text in rows), len(rows)
-        del rows
-        command = [sys.executable, "-m", "benchmarks.dedup", "--stages", str(place)]
-        done = subprocess.run(command, cwd=CHECKOUT, stdout=subprocess.PIPE, text=True, check=True)
-        found[size] = {**json.loads(done.stdout), "bytes": num_bytes, "documents": num_docs}
-        shutil.rmtree(place)
-    return found
 
 
 def named(texts: list[str], num_bytes: int) -> Named:
@@ -282,6 +181,7 @@ def measure(scratch: Path, texts: list[str], peers: dict[str, Peer], *, quick: b
         found["planted"] = {name: judged(names, answer["gone"], planted[1]) for name, answer in answers.items()}
     found["kernel"] = kernel_mb_s(texts[:4000], 3 if quick else 7)
     found["growing"] = growing(scratch, texts, (10, 20, 40) if quick else (100, 200, 400))
+    found["incremental"] = incremental(scratch, texts, 44 if quick else 220)
     return found
 
 
@@ -303,6 +203,11 @@ def told(found: dict[str, Any], absent: dict[str, str]) -> None:
         speed = one["bytes"] / 1e6 / one["seconds"]
         resident = f"{one['resident'] / 1e6:.0f}"
         rows.append([f"stemma, {size_mb} MB", f"{one['seconds']:.2f}", f"{speed:.1f}", *[""] * 11, resident])
+    added = found["incremental"]
+    for name, seconds in added["seconds"].items():
+        size_mb = added["megabytes"] / (11 if name == "new_source" else 1)
+        told_as = f"stemma, {size_mb:.0f} MB {'more, one source of 11' if name == 'new_source' else 'anew'}"
+        rows.append([told_as, f"{seconds:.2f}", f"{size_mb / seconds:.1f}", *[""] * 12])
     mine = planted.get("stemma", {})
     report(
         "dedup",
@@ -318,8 +223,32 @@ def told(found: dict[str, Any], absent: dict[str, str]) -> None:
         kernel_mb_s=found["kernel"],
         resident_mb={f"{size} MB": round(one["resident"] / 1e6) for size, one in found["growing"].items()},
         growing=found["growing"],
+        incremental=added["ratio"],
+        incremental_run=added,
         absent=absent,
         num_bytes=found["bytes"],
+        versions=versions("numba", "numpy", "pyarrow", "datasketch"),
+    )
+
+
+def scale(sizes: tuple[int, ...], texts: list[str]) -> None:
+    """The cost and the memory of three sizes, Stemma alone."""
+    with tempfile.TemporaryDirectory() as scratch:
+        found = growing(Path(scratch), texts, sizes)
+    speeds = {size: one["bytes"] / 1e6 / one["seconds"] for size, one in found.items()}
+    rows = [
+        [f"{size} MB", int(one["sources"]), int(one["seen"]), int(one["kept"]), f"{one['seconds']:.1f}",
+         f"{speeds[size]:.1f}", f"{one['resident'] / 1e6:.0f}"]
+        for size, one in found.items()
+    ]  # fmt: skip
+    report(
+        "dedup-scale",
+        rows,
+        ("input", "sources", "documents", "kept", "processor s", "MB/s", "resident MB"),
+        ratios={"cost_per_byte_last_to_first": round(speeds[sizes[0]] / speeds[sizes[-1]], 3)},
+        mb_s={f"{size} MB": round(speed, 1) for size, speed in speeds.items()},
+        resident_mb={f"{size} MB": round(one["resident"] / 1e6) for size, one in found.items()},
+        growing=found,
         versions=versions("numba", "numpy", "pyarrow", "datasketch"),
     )
 
@@ -327,6 +256,7 @@ def told(found: dict[str, Any], absent: dict[str, str]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="10 MB, slow peers once; sizes 10, 20 and 40 MB")
+    parser.add_argument("--scale", action="store_true", help="0.5, 1.5 and 5 GB of Stemma alone (quick: a tenth)")
     parser.add_argument("--stages", metavar="STORE", help=argparse.SUPPRESS)
     asked = parser.parse_args()
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})  # one core, inherited by every peer
@@ -336,6 +266,9 @@ def main() -> None:
         return
     from benchmarks.filters import documents
 
+    if asked.scale:
+        scale((50, 150, 500) if asked.quick else (500, 1500, 5000), documents())
+        return
     found = pythons()
     script = Path(__file__).with_name("dedup_peer.py")
     with tempfile.TemporaryDirectory() as scratch, ExitStack() as stack:
