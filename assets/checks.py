@@ -106,6 +106,31 @@ def totals(artifact: Artifact) -> Verdict:
     return docs == wanted == artifact.counts["docs"] and counted_tokens == artifact.counts["tokens"], found
 
 
+def no_item_in_tokens(artifact: Artifact) -> Verdict:
+    """No benchmark item of the corpus's suites stands in the shards letter by letter, by n-grams of tokens.
+
+    Nothing is read but shards, vocabulary and items. What decontamination took out by words cannot be here; an item
+    that is too short for words may be (`stemma audit overlap CORPUS` names the documents).
+    """
+    from pipelines.token_overlap import COVERAGE, items_of, shown_by_tokens, tokens_of_words
+
+    training = artifact.input("training_documents")
+    items = [item for prompts in training.inputs("benchmark_prompts") for item in items_of(prompts)]
+    rows = shown_by_tokens(artifact, items).to_pylist()
+    shown = sorted((row for row in rows if row["num_documents"]), key=lambda row: -row["num_documents"])
+    found: dict[str, Any] = {
+        "items": len(rows),
+        "items_not_checkable": sum(not row["checkable"] for row in rows),
+        "items_shown": len(shown),
+        "ngram": tokens_of_words(artifact.input("vocabulary")),
+        "coverage": COVERAGE,
+    }
+    if shown:
+        names = [f"{i['suite']}/{i['task']}/{i['item_id']} ({i['num_documents']} documents)" for i in shown]
+        found["shown"] = ", ".join(names[:MOST_NAMED]) + (" …" if len(names) > MOST_NAMED else "")
+    return not shown or training.manifest.recipe["action"] == "flag", found
+
+
 def finite_loss(artifact: Artifact) -> Verdict:
     """Every recorded loss is a number."""
     losses = artifact.table("losses.arrow")["loss"].to_pylist()
@@ -197,6 +222,7 @@ CHECKS = [
     _check(tokens.vocabulary, VOCABULARIES, round_trip),
     _check(tokens.token_shards, TOKENS, conserved),
     _check(tokens.token_shards, TOKENS, totals),
+    _check(tokens.token_shards, TOKENS, no_item_in_tokens, blocking=False),
     _check(tokens.heldout_shards, TOKENS, conserved),
     _check(pretraining.pretrained_model, RUNS, finite_loss),
     _check(pretraining.pretrained_model, RUNS, better_than_unigrams),

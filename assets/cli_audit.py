@@ -396,6 +396,8 @@ def _show_answer(answer: dict[str, Any]) -> None:
 
 def _because(fate: dict[str, Any]) -> str:
     if fate["fate"] == "merged":
+        if "jaccard" not in fate:
+            return f"into {fate['survivor'][:12]}…, cosine {fate['value']:.3f}, {fate['method']}"
         held = f", {fate['value']:.0%} of it stand there" if "value" in fate else ""
         return f"into {fate['survivor'][:12]}…, Jaccard {fate['jaccard']:.2f}, {fate['method']}{held}"
     value = f" ({fate['value']:g})" if "value" in fate else ""

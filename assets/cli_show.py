@@ -238,9 +238,10 @@ def _reasons(artifacts: list[Artifact]) -> list[str]:
 def _show_document(row: dict[str, Any]) -> None:
     value = "" if row["value"] is None else f" ({row['value']:g})"
     why = row["reason"] or row["method"]
-    head = f"{row['doc_id'].hex()} · {row['partition']} · {row['fate']} {why}{value}"
+    head = f"{row['doc_id'].hex()} · {row['partition']} · {row['fate']} {why}{'' if row['fate'] == MERGED else value}"
     if row["fate"] == MERGED:
-        head += f" into {row['survivor'].hex()[:12]}…, Jaccard {row['jaccard']:.2f}"
+        alike = ", cosine" if row["jaccard"] is None else f", Jaccard {row['jaccard']:.2f}"
+        head += f" into {row['survivor'].hex()[:12]}…{alike}{value if row['jaccard'] is None else ''}"
         sides = [("this document", row["before"]), ("survivor", row["survivor_text"])]
     elif row["after"] is not None and row["before"] not in (None, row["after"]):
         sides = [("before", row["before"]), ("after", row["after"])]

@@ -1,3 +1,13 @@
 """Every verb of the command line, by importing the files that define them."""
 
-from assets import cli_audit, cli_plan, cli_preview, cli_replay, cli_run, cli_show, cli_source, cli_store  # noqa: F401
+from assets import (  # noqa: F401
+    cli_audit,
+    cli_overlap,
+    cli_plan,
+    cli_preview,
+    cli_replay,
+    cli_run,
+    cli_show,
+    cli_source,
+    cli_store,
+)

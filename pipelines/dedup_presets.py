@@ -6,9 +6,13 @@ on its shingles and goes only for a survivor, which none of the three published 
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, NamedTuple
 
+from pipelines import semantic
+from pipelines.boilerplate import BoilerplateRecipe
 from pipelines.dedup import DedupRecipe
+from pipelines.semantic_edges import SemanticRecipe
 from pipelines.signatures import SignatureRecipe
 from pipelines.spec import Spec
 from pipelines.unique import UniqueRecipe
@@ -57,19 +61,39 @@ def dedup_recipe(spec: Spec, corpus: str) -> DedupRecipe:
     return spec.checked(DedupRecipe, ("corpora", corpus, "dedup"), **{**begin, **said})
 
 
-def unique_recipe(spec: Spec, corpus: str) -> UniqueRecipe:
-    """The recipe in the table ``[corpora.NAME.dedup.boilerplate]``; where there is one, lines are compared.
+def unique_recipe(spec: Spec, corpus: str) -> tuple[UniqueRecipe, Path | None]:
+    """The recipe in the tables ``[corpora.NAME.dedup.boilerplate]`` (where there is one, lines are compared) and
+    ``[corpora.NAME.semantic]``, and the directory of the latter's model.
 
     Raises:
         SpecError: as :func:`dedup_recipe`.
     """
     where = ("corpora", corpus, "dedup", BOILERPLATE)
     said: Any = spec.corpus(corpus).dedup.get(BOILERPLATE)
-    if said is None:
-        return UniqueRecipe()
-    if not isinstance(said, dict):
-        raise spec.error(where, f"is a table of its own, [{'.'.join(where)}], found {said!r}")
-    return spec.checked(UniqueRecipe, where, **{"unit": "lines", **said})
+    cutting: dict[str, Any] = {}
+    if said is not None:
+        if not isinstance(said, dict):
+            raise spec.error(where, f"is a table of its own, [{'.'.join(where)}], found {said!r}")
+        cutting = {"unit": "lines", **said}
+        spec.checked(BoilerplateRecipe, where, **cutting)
+    alike, model = _semantic(spec, corpus)
+    spec.checked(SemanticRecipe, ("corpora", corpus, "semantic"), **alike)
+    return UniqueRecipe(**cutting, **alike), model
+
+
+def _semantic(spec: Spec, corpus: str) -> tuple[dict[str, Any], Path | None]:
+    """What ``[corpora.NAME.semantic]`` says, with the digest of the model whose directory it names."""
+    said, where = dict(spec.corpus(corpus).semantic), ("corpora", corpus, "semantic")
+    place = said.pop("model", None)
+    if place is None:
+        return said, None
+    if not isinstance(place, str):
+        raise spec.error((*where, "model"), f"model is {place!r}; expected the path of a directory")
+    folder = spec.path.parent / place
+    try:
+        return {**said, "model": semantic.model_digest(folder)}, folder
+    except semantic.EmbedderError as error:
+        raise spec.error((*where, "model"), str(error).removesuffix(".")) from None
 
 
 def signature_recipe(spec: Spec) -> SignatureRecipe:

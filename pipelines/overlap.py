@@ -25,7 +25,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -94,13 +94,28 @@ class OverlapIndex:
         unspaced: bool = False,
         answers: I64 | None = None,
     ) -> None:
+        self.unspaced = unspaced
+        hashes, offsets = words.word_hashes(texts, unspaced=unspaced)
+        evidence = np.diff(offsets) - (words.num_unspaced(texts) / 2 if unspaced else 0)
+        self._index(hashes, offsets, evidence, (ngram, floor, phrase_floor), answers)
+
+    @classmethod
+    def of_hashes(cls, hashes: U64, offsets: I64, ngram: int, floor: int) -> OverlapIndex:
+        """The n-grams of items whose units are hashed already; items of fewer units than ``floor`` cannot be checked."""
+        index = cls.__new__(cls)
+        index.unspaced = False
+        index._index(hashes, offsets, np.diff(offsets), (ngram, floor, floor), None)  # noqa: SLF001 (of its own class)
+        return index
+
+    def _index(
+        self, hashes: U64, offsets: I64, evidence: NDArray[Any], sizes: tuple[int, int, int], answers: I64 | None
+    ) -> None:
+        ngram, floor, phrase_floor = sizes
         if not 1 <= phrase_floor <= floor <= ngram:
             raise ValueError(f"expected 1 <= phrase_floor <= floor <= ngram, got {phrase_floor}, {floor}, {ngram}.")
-        self.ngram, self.floor, self.phrase_floor = ngram, floor, phrase_floor
-        self.unspaced = unspaced
-        self._hashes, self._offsets = words.word_hashes(texts, unspaced=unspaced)
-        self.num_words: I64 = np.diff(self._offsets)
-        evidence = self.num_words - words.num_unspaced(texts) / 2 if unspaced else self.num_words
+        self.ngram, self.floor, self.phrase_floor = sizes
+        self._hashes, self._offsets = hashes, offsets
+        self.num_words: I64 = np.diff(offsets)
         self.lengths: I64 = np.where(evidence >= phrase_floor, np.minimum(self.num_words, ngram), 0)
         asked = self.num_words - (0 if answers is None else answers)
         answered = self.num_words - asked
@@ -173,7 +188,9 @@ class OverlapIndex:
 
     def hits(self, texts: pa.Array) -> tuple[I64, I64]:
         """(document, gram) for every n-gram of a document that occurs in an item; repeated ones repeat."""
-        hashes, offsets = words.word_hashes(texts, unspaced=self.unspaced)
+        return self._hits(*words.word_hashes(texts, unspaced=self.unspaced))
+
+    def _hits(self, hashes: U64, offsets: I64) -> tuple[I64, I64]:
         found, grams = self._found(hashes, offsets)
         return np.searchsorted(offsets, found, side="right") - 1, grams
 
@@ -191,6 +208,10 @@ class OverlapIndex:
     def matches(self, texts: pa.Array) -> Matches:
         """The items that each of these documents overlaps with."""
         return self._matched(*self.hits(texts))
+
+    def matches_of_hashes(self, hashes: U64, offsets: I64) -> Matches:
+        """The same of documents whose units are hashed already."""
+        return self._matched(*self._hits(hashes, offsets))
 
     def shown(self, hashes: U64, coverage: float) -> I64:
         """By word of one document: the item that it shows there, of those of which it shows this share; else -1.

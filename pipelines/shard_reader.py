@@ -112,6 +112,10 @@ class ShardReader:
     def num_docs(self) -> int:
         return int(self._row_starts[-1])
 
+    def batches(self) -> Iterator[tuple[doc_ids.Ids, I64, Tokens]]:
+        """Ids, offsets and tokens of some documents after others: views of the memory map."""
+        yield from self._batches
+
     def num_sequences(self, length: int) -> int:
         """Sequences of ``length`` targets (length + 1 tokens, stride length) that the stream holds."""
         return max(0, self.num_tokens - 1) // length

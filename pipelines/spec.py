@@ -63,6 +63,7 @@ class CorpusSpec(_Table):
     vocabulary: str
     suites: list[str] = []
     dedup: dict[str, Any] = {}
+    semantic: dict[str, Any] = {}
     heldout: dict[str, Any] = {}
     decontaminate: dict[str, Any] = {}
     shards: dict[str, Any] = {}

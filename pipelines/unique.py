@@ -1,16 +1,19 @@
-"""Unique documents: the corpus without its duplicates and, if asked for, without the lines that many documents have."""
+"""Unique documents: the corpus without its duplicates and, if asked for, without what says the same in other words and
+without the lines that many documents have.
+"""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from pipelines import boilerplate, cuts, doc_ids
+from pipelines import boilerplate, cuts, doc_ids, semantic_edges
 from pipelines.boilerplate import BoilerplateRecipe, PartCuts
 from pipelines.clean import SPANS
 from pipelines.cuts import CUTS
@@ -19,52 +22,63 @@ from pipelines.provenance import fates
 from pipelines.provenance.artifact import Artifact, Draft
 from pipelines.provenance.recipe import canonical_json, digest
 from pipelines.selection import ids, write_rows
+from pipelines.semantic_edges import Edges, SemanticRecipe
 
 VERSION = "1"
 
 
-class UniqueRecipe(BoilerplateRecipe):
-    """The clusters say which documents stay; to choose is what is cut out of these."""
+class UniqueRecipe(BoilerplateRecipe, SemanticRecipe):
+    """The clusters say which documents stay; to choose is which of these go for their sense, and what is cut out."""
 
 
 class _PartRecipe(UniqueRecipe):
-    """What steers the part of one source: nothing, or all documents among which a line may stand again."""
+    """What steers the part of one source: nothing, or all documents that its own are compared with."""
 
     corpus: str = ""
 
 
-def unique(cleans: Sequence[Artifact], clusters: Artifact, recipe: UniqueRecipe, draft: Draft) -> Artifact:
+def unique(
+    cleans: Sequence[Artifact], clusters: Artifact, recipe: UniqueRecipe, draft: Draft, *, model: Path | None = None
+) -> Artifact:
     """The documents that stay, in the order of their source; the fates of the others name their survivors."""
-    merged = [clusters.part(clean.key.partition) for clean in cleans]
-    names = [clean.key.partition for clean in cleans]
-    order = [names.index(name) for name in clusters.facts["order"]]
-    cutting = recipe.unit != "off"
-    steering = _PartRecipe()
-    if cutting:
-        corpus = digest(canonical_json([[cleans[i].content, merged[i].content] for i in order]))
+    by_name = {clean.key.partition: clean for clean in cleans}
+    ordered = {name: by_name[name] for name in clusters.facts["order"]}
+    merged = {name: clusters.part(name) for name in ordered}
+    steering, cutting = _PartRecipe(), recipe.unit != "off"
+    if recipe.model or cutting:
+        corpus = digest(canonical_json([[ordered[name].content, merged[name].content] for name in ordered]))
         steering = _PartRecipe(**recipe.model_dump(), corpus=corpus)
 
     @functools.cache
-    def everything() -> dict[int, PartCuts]:
-        stays = [np.asarray(_in_order(cleans[i], merged[i])["survivor"].is_null()) for i in order]
-        found = boilerplate.found([cleans[i] for i in order], stays, recipe, draft.store.scratch)
-        return dict(zip(order, found, strict=True))
+    def alike() -> dict[str, Edges]:
+        known = {name: _clustered(clean, merged[name]) for name, clean in ordered.items()}
+        return semantic_edges.edges(ordered, known, recipe, model)
+
+    def left(name: str) -> pa.Table:
+        known = _clustered(ordered[name], merged[name])
+        return semantic_edges.with_edges(known, alike()[name]) if recipe.model else known
+
+    @functools.cache
+    def frames() -> dict[str, PartCuts]:
+        stays = [np.asarray(left(name)["survivor"].is_null()) for name in ordered]
+        found = boilerplate.found(list(ordered.values()), stays, recipe, draft.store.scratch)
+        return dict(zip(ordered, found, strict=True))
+
+    def part(name: str, into: Draft) -> Artifact:
+        more = {"merged_semantic": len(alike()[name].rows)} if recipe.model else {}
+        cut = frames()[name] if cutting else None
+        return _without(ordered[name], left(name), into, cut, recipe.unit, more)
 
     parts = [
-        draft.part(
-            clean.key.partition, steering, [clean, merged[index]],
-            lambda part, index=index, clean=clean: _without(
-                clean, merged[index], part, everything()[index] if cutting else None, recipe.unit
-            ),
-        )
-        for index, clean in enumerate(cleans)
-    ]  # fmt: skip
+        draft.part(name, steering, [clean, merged[name]], functools.partial(part, name))
+        for name, clean in by_name.items()
+    ]
     counts = summed_counts(parts)
     fates.check_conservation(counts, sum(clean.counts["docs"] for clean in cleans))
     return draft.seal(counts=counts, rows=rows_of_parts(parts), parts=parts)
 
 
-def _in_order(clean: Artifact, merged: Artifact) -> pa.Table:
+def _clustered(clean: Artifact, merged: Artifact) -> pa.Table:
     """The fates that the clusters say, row by row beside the clean documents."""
     known = merged.table(fates.FILE)  # sorted by doc_id
     rows = doc_ids.positions(doc_ids.as_numpy(known["doc_id"]), ids(clean))
@@ -73,9 +87,10 @@ def _in_order(clean: Artifact, merged: Artifact) -> pa.Table:
     return known.take(rows)
 
 
-def _without(clean: Artifact, merged: Artifact, draft: Draft, cut: PartCuts | None, unit: str) -> Artifact:
-    settled = _in_order(clean, merged)
-    here, edited, more = ids(clean), None, {}
+def _without(
+    clean: Artifact, settled: pa.Table, draft: Draft, cut: PartCuts | None, unit: str, more: dict[str, int]
+) -> Artifact:
+    here, edited = ids(clean), None
     if cut is not None:
         settled = _settled(settled, cut, unit)
         about, spans = boilerplate.tables(clean, cut, unit)
@@ -85,7 +100,7 @@ def _without(clean: Artifact, merged: Artifact, draft: Draft, cut: PartCuts | No
     draft.write(fates.FILE, settled)
     stays = np.flatnonzero(np.asarray(pc.equal(settled["fate"], fates.KEPT)))
     if cut is not None:
-        more = {"documents_cut": int(np.isin(cut.rows, stays).sum()), "words_cut": int(cut.words.sum())}
+        more |= {"documents_cut": int(np.isin(cut.rows, stays).sum()), "words_cut": int(cut.words.sum())}
     num_bytes, rows = write_rows(clean, stays, draft, edited)
     counts = fates.counted(settled)
     fates.check_conservation(counts, len(here))

@@ -20,10 +20,10 @@ SCHEMA = pa.schema(
         ("doc_id", pa.binary(16)),
         ("fate", pa.string()),
         ("reason", pa.string()),  # rule that dropped it, or what was wrong with the bytes; empty for kept
-        ("value", pa.float64()),  # the measured value that broke the rule
+        ("value", pa.float64()),  # the measured value that broke the rule; merged by sense: the cosine
         ("survivor", pa.binary(16)),  # merged: the document that stays
         ("jaccard", pa.float64()),  # merged: true Jaccard with the survivor
-        ("method", pa.string()),  # merged: exact, normalised or near
+        ("method", pa.string()),  # merged: exact, normalised, near or semantic
     ]
 )
 

@@ -1,5 +1,6 @@
 """The audit: both directions agree with what the real loader fed to the model, and verify misses nothing."""
 
+import json
 import shutil
 from collections import defaultdict
 
@@ -162,3 +163,43 @@ def test_data_is_never_taken_for_markup():
     printed = Console(file=StringIO(), width=80)
     printed.print(table("t", "file", rows=[["pages/[id].tsx [/INST] [bold]x"]]))
     assert "pages/[id].tsx [/INST] [bold]x" in printed.file.getvalue()
+
+
+def test_audit_overlap_finds_in_the_shards_what_the_corpus_says_letter_by_letter(finished, tmp_path):
+    training = finished.store.open("training_documents", "small")
+    (document, text) = next(
+        (doc_id, text)
+        for part in training.parts()
+        for doc_id, text in zip(*(part.table("texts.arrow")[c].to_pylist() for c in ("doc_id", "text")), strict=True)
+        if len(text) > 400
+    )
+    lines = [
+        {"text": text[20:300], "task": "own", "item_id": "7"},
+        {"text": "a line that no document of theirs has, at all"},
+    ]
+    items = tmp_path / "own.jsonl"
+    items.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    found = finished.json("audit", "overlap", "small", "--items", str(items), code=3)["items"]
+    assert [item["num_documents"] > 0 for item in found] == [True, False]
+    assert document.hex() in found[0]["documents"]
+    assert found[0]["coverage"] > 0.9
+    said = finished.stemma("audit", "overlap", "small", "--items", str(items), code=3)
+    assert "1 of 2 items are shown" in said
+    assert "own/7" in said
+
+
+def test_audit_overlap_finds_no_item_of_the_corpus_own_suites_whole(finished):
+    answer = finished.json("audit", "overlap", "small", "--coverage", "1")
+    assert answer["items"]
+    assert not any(item["num_documents"] for item in answer["items"])
+    suite = answer["items"][0]["suite"]
+    assert answer == finished.json("audit", "overlap", "small", "--coverage", "1", "--suite", suite)
+
+
+def test_audit_overlap_says_what_is_wrong_with_items(finished, tmp_path):
+    items = tmp_path / "own.jsonl"
+    items.write_text('{"text": "fine"}\n{"question": "?"}\n')
+    assert "own.jsonl: line 2 is" in finished.stemma("audit", "overlap", "small", "--items", str(items), code=2)
+    assert "cannot be read" in finished.stemma("audit", "overlap", "small", "--items", str(tmp_path / "no"), code=2)
+    finished.stemma("audit", "overlap", "nowhere", code=2)
+    finished.stemma("audit", "overlap", "small", "--suite", "nowhere", code=2)

@@ -3,7 +3,15 @@
 import pyarrow as pa
 import pytest
 
-from assets.checks import better_than_unigrams, conserved, exact_duplicates, finite_loss, round_trip, totals
+from assets.checks import (
+    better_than_unigrams,
+    conserved,
+    exact_duplicates,
+    finite_loss,
+    no_item_in_tokens,
+    round_trip,
+    totals,
+)
 from pipelines.provenance import fates
 from pipelines.provenance.manifest import Key
 from pipelines.provenance.recipe import Recipe
@@ -36,6 +44,7 @@ def fates_of(**numbers: int) -> pa.Table:
         ("vocabulary", "words", round_trip),
         ("token_shards", "small", conserved),
         ("token_shards", "small", totals),
+        ("token_shards", "small", no_item_in_tokens),
         ("heldout_shards", "small", conserved),
         ("pretrained_model", "demo", finite_loss),
         ("pretrained_model", "demo", better_than_unigrams),

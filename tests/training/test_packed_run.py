@@ -12,7 +12,7 @@ from pipelines.provenance.manifest import Key
 from pipelines.provenance.memo import build, rematerialize
 from pipelines.provenance.trace import Tracer
 from training.job import DataError, JobPart
-from training.pretrain import PRETRAIN_VERSION, _job, pretrain
+from training.pretrain import PRETRAIN_VERSION, job_of, pretrain
 
 
 def mixed(world, name="packed", **fields):
@@ -45,7 +45,7 @@ def test_what_was_fed_is_what_the_audit_recomputes_and_the_same_run_gives_the_sa
 
 def test_the_job_names_the_layout_and_reads_through_it(world):
     plan = mixed(world)
-    job = _job(plan, small_recipe(), "run", ONE_THREAD)
+    job = job_of(plan, small_recipe(), "run", ONE_THREAD)
     names = [file.path.name for file in job.files()]
     assert names.count("00000.arrow") == names.count("00001.arrow") == 1
     tracer = Tracer(plan)
@@ -53,7 +53,7 @@ def test_the_job_names_the_layout_and_reads_through_it(world):
         ours, theirs = part.stream(), tracer.reader(part.name)
         assert ours.num_tokens == theirs.num_tokens
         assert ours.tokens(0, 99).tolist() == theirs.tokens(0, 99).tolist()
-    again = _job(mixed(world, "other", packing="concatenate"), small_recipe(), "run", ONE_THREAD)
+    again = job_of(mixed(world, "other", packing="concatenate"), small_recipe(), "run", ONE_THREAD)
     assert job.identity != again.identity
     assert [part.layout for part in again.parts] == [None, None]
 
