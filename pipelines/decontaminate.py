@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pipelines.item_index import ItemIndex
     from pipelines.overlap import Matches
 
-VERSION = "2"
+VERSION = "3"
 
 
 class DecontaminateRecipe(Recipe):

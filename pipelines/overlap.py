@@ -7,7 +7,7 @@ are reported as such: 31 % of the ARC questions have fewer than 13 words, and a 
 
 A question below the n-gram's length may stand apart from its answer ("Answer:", or the choices, between them): it is
 found where the whole question stands word by word and its answer within the next words. Five words in one piece are
-asked for there as well, so one of the two must have them.
+asked for there as well; where neither of the two has them, nothing but a label of up to three words may stand between.
 
 Case, punctuation and line breaks do not matter, since n-grams are of words. In scripts that are written without spaces
 each character can count as a word; as evidence it counts half of one.
@@ -32,7 +32,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipelines import words
-from pipelines.overlap_kernel import hash_table, scanned, whole_items
+from pipelines.overlap_kernel import LABEL, REACH, hash_table, scanned, whole_items
 
 U64, I64 = NDArray[np.uint64], NDArray[np.int64]
 
@@ -121,7 +121,9 @@ class OverlapIndex:
         answered = self.num_words - asked
         self._behind = (asked < phrase_floor) & (asked > 0) & (answered >= phrase_floor) & (answered < ngram)
         apart = (self.lengths > 0) & (answered > 0) & (asked >= phrase_floor) & (asked < ngram)
-        self._asked: I64 = np.where(apart | self._behind, asked, 0)  # of a question that may stand apart
+        short = (asked > 0) & (answered > 0) & (np.maximum(asked, answered) < phrase_floor)
+        self._brief = short & (self.lengths > 0)  # neither question nor answer can be found by itself
+        self._asked: I64 = np.where(apart | self._behind | self._brief, asked, 0)  # of a question that may stand apart
         grams, self._items, self._places = _item_grams(self._hashes, self._offsets, self.lengths)
         self.grams, self._gram_of = np.unique(grams, return_inverse=True)
 
@@ -154,8 +156,22 @@ class OverlapIndex:
         """
         behind = np.flatnonzero(self._behind)
         ahead = np.flatnonzero(((self.lengths > 0) & (self.lengths < self.ngram)) | (self._asked >= self.phrase_floor))
+        return self._by_prefix(ahead, behind, self.phrase_floor)
+
+    @cached_property
+    def _shorter(self) -> tuple[_Table, I64, I64] | None:
+        """The same where neither question nor answer is that long, by the first words of the longer one."""
+        if not self._brief.any():
+            return None
+        asks = 2 * self._asked >= self.num_words
+        return self._by_prefix(
+            np.flatnonzero(self._brief & asks), np.flatnonzero(self._brief & ~asks), -(-self.phrase_floor // 2)
+        )
+
+    def _by_prefix(self, ahead: I64, behind: I64, size: int) -> tuple[_Table, I64, I64]:
+        """By the hash of so many words: items that begin so, and, from ``len(self)`` on, those whose answer does."""
         begins = np.concatenate([self._offsets[ahead], self._offsets[behind] + self._asked[behind]])
-        prefixes = np.array([words.gram_hash(self._hashes, at, self.phrase_floor) for at in begins], np.uint64)
+        prefixes = np.array([words.gram_hash(self._hashes, at, size) for at in begins], np.uint64)
         known, prefix_of = np.unique(prefixes, return_inverse=True)
         order = np.argsort(prefix_of, kind="stable")
         offsets = np.concatenate([[0], np.cumsum(np.bincount(prefix_of, minlength=len(known)))]).astype(np.int64)
@@ -176,15 +192,18 @@ class OverlapIndex:
         return whole
 
     @cached_property
-    def _apart(self) -> tuple[I64, U64, I64, U64]:
-        """By item: words and hash of its question, words and hash of its answer; 0 where it is looked for in one piece."""
+    def _apart(self) -> tuple[I64, U64, I64, U64, I64]:
+        """By item: words and hash of its question, those of its answer, and how many may stand between.
+
+        0 words where it is looked for in one piece.
+        """
         asked, answered = self._asked, np.where(self._asked > 0, self.num_words - self._asked, 0)
         hashes = np.zeros((2, len(self)), np.uint64)
         for item in np.flatnonzero(asked):
             begin, size = self._offsets[item], asked[item]
             hashes[0, item] = words.gram_hash(self._hashes, begin, size)
             hashes[1, item] = words.gram_hash(self._hashes, begin + size, answered[item])
-        return asked, hashes[0], answered, hashes[1]
+        return asked, hashes[0], answered, hashes[1], np.where(self._brief, LABEL, REACH)
 
     def hits(self, texts: pa.Array) -> tuple[I64, I64]:
         """(document, gram) for every n-gram of a document that occurs in an item; repeated ones repeat."""
@@ -197,13 +216,18 @@ class OverlapIndex:
     def _found(self, hashes: U64, offsets: I64) -> tuple[I64, I64]:
         """(word at which it begins, gram)"""
         at, grams = scanned(hashes, offsets, self.ngram, *self._long)
-        table, candidates, items = self._short
-        begins, prefixes = scanned(hashes, offsets, self.phrase_floor, *table)
-        homes = np.searchsorted(offsets, begins, side="right")
-        inside = offsets[homes - 1], offsets[homes]  # where the documents begin and end in which they lie
         whole = np.where(self.num_words < self.ngram, self.lengths, 0), self._whole
-        also, short = whole_items(hashes, begins, prefixes, inside, candidates, items, whole, self._apart)
-        return np.concatenate([at, also]), np.concatenate([grams, np.searchsorted(self.grams, self._whole[short])])
+        found = [(at, grams)]
+        for some, size in ((self._short, self.phrase_floor), (self._shorter, -(-self.phrase_floor // 2))):
+            if some is None:
+                continue
+            table, candidates, items = some
+            begins, prefixes = scanned(hashes, offsets, size, *table)
+            homes = np.searchsorted(offsets, begins, side="right")
+            inside = offsets[homes - 1], offsets[homes]  # where the documents begin and end in which they lie
+            also, short = whole_items(hashes, begins, prefixes, inside, candidates, items, whole, self._apart)
+            found.append((also, np.searchsorted(self.grams, self._whole[short])))
+        return np.concatenate([at for at, _ in found]), np.concatenate([grams for _, grams in found])
 
     def matches(self, texts: pa.Array) -> Matches:
         """The items that each of these documents overlaps with."""

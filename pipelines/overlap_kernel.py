@@ -11,6 +11,7 @@ from numba import njit
 from pipelines.words import LENGTH_SALT, WORD_BASE, gram_hash, mixed
 
 REACH = 16  # words that may stand between a short question and its answer
+LABEL = 3  # the same where neither has words enough to be found by itself: "The answer is"
 
 
 @njit(cache=True, nogil=True)
@@ -96,11 +97,11 @@ def whole_items(hashes, begins, prefixes, inside, candidates, items, whole, apar
 @njit(cache=True, nogil=True)
 def _answered(hashes, begin, end, item, apart):
     """Whether a question stands here and its answer a few words behind it."""
-    asked, questions, answered, answers = apart
+    asked, questions, answered, answers, reach = apart
     n, m = asked[item], answered[item]
     if n == 0 or begin + n + m > end or gram_hash(hashes, begin, n) != questions[item]:
         return False
-    for at in range(begin + n, min(begin + n + REACH, end - m) + 1):
+    for at in range(begin + n, min(begin + n + reach[item], end - m) + 1):
         if gram_hash(hashes, at, m) == answers[item]:
             return True
     return False
@@ -109,11 +110,11 @@ def _answered(hashes, begin, end, item, apart):
 @njit(cache=True, nogil=True)
 def _asked(hashes, start, begin, end, item, apart):
     """Where the question begins whose answer stands here, a few words before it; -1 if there is none."""
-    asked, questions, answered, answers = apart
+    asked, questions, answered, answers, reach = apart
     n, m = asked[item], answered[item]
     if begin + m > end or gram_hash(hashes, begin, m) != answers[item]:
         return -1
-    for at in range(begin - n, max(begin - n - REACH, start) - 1, -1):
+    for at in range(begin - n, max(begin - n - reach[item], start) - 1, -1):
         if gram_hash(hashes, at, n) == questions[item]:
             return at
     return -1

@@ -41,7 +41,7 @@ GOLDEN = {
     "duplicate_clusters": ("2", "3229394484127c90"),
     "unique_documents": ("1", "b44aafe4feef48f1"),
     "heldout_documents": ("1", "290b5fc7515233bd"),
-    "training_documents": ("2", "2cd64d34ab81623d"),
+    "training_documents": ("3", "2cd64d34ab81623d"),
     "vocabulary": ("2", "8a9f954ebde48e68"),
     "token_shards": ("1", "5072a2de1f639651"),
     "heldout_shards": ("1", "bb79abc7296482ce"),

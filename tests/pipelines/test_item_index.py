@@ -73,20 +73,23 @@ def test_items_without_marks_are_found_as_by_the_plain_index(pairs, documents):
     assert found(index(*pairs, sizes=sizes), *documents) == found(plain, *documents)
 
 
-@given(st.tuples(texts, texts), texts)
-def test_question_and_answer_apart_equal_a_plain_search(pair, document):
-    """In one piece, or the whole question and then the whole answer at most 16 words behind it."""
+@pytest.mark.parametrize("phrase", [2, 4])
+@given(pair=st.tuples(texts, texts), document=texts)
+def test_question_and_answer_apart_equal_a_plain_search(phrase, pair, document):
+    """In one piece, or the whole question and then the whole answer, 16 words behind it or, if both are short, 3."""
     (question, answer), said = (text.split() for text in pair), document.split()
-    ngram, phrase = 6, 2
+    ngram = 6
     asked = [*question, *answer]
     if len(asked) < phrase:
         return
     shown = any(said[at : at + min(ngram, len(asked))] == asked[i : i + min(ngram, len(asked))]
                 for at in range(len(said)) for i in range(max(1, len(asked) - ngram + 1)))  # fmt: skip
     forward, backward = phrase <= len(question) < ngram, len(question) < phrase <= len(answer) < ngram
-    if question and answer and (forward or backward):
+    short = max(len(question), len(answer)) < phrase
+    if question and answer and (forward or backward or short):
+        reach = 3 if short else 16
         shown |= any(
             said[at : at + len(question)] == question and said[to : to + len(answer)] == answer
-            for at in range(len(said)) for to in range(at + len(question), len(said))
+            for at in range(len(said)) for to in range(at + len(question), min(len(said), at + len(question) + reach + 1))
         )  # fmt: skip
-    assert bool(found(index((pair[0] + " ", pair[1]), sizes=(ngram, 3, phrase)), document)) == shown
+    assert bool(found(index((pair[0] + " ", pair[1]), sizes=(ngram, max(3, phrase), phrase)), document)) == shown

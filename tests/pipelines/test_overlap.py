@@ -107,10 +107,23 @@ def test_a_very_short_question_is_found_by_its_answer(document, shown):
     assert found(overlap, "before", document) == ({(1, 0): (1.0, 9)} if shown else {})
 
 
-def test_question_and_answer_of_few_words_must_stand_together():
-    overlap = index("Spider webs help spiders capture food", answers=np.array([2]))
-    assert found(overlap, "Spider webs help spiders: capture food") == {(0, 0): (1.0, 6)}
-    assert found(overlap, "Spider webs help spiders. Answer: capture food") == {}
+@pytest.mark.parametrize(
+    ("question", "answer"),
+    [
+        ("Spider webs help spiders", "capture food"),
+        ("trees", "provide homes for people"),
+        ("Jig Saw", "chops windows down"),
+    ],
+)
+def test_question_and_answer_of_few_words_may_have_a_label_between_them(question, answer):
+    """Neither has five words: up to three others may part them, not more, and the order counts."""
+    overlap = index(f"{question} {answer}", "or another one", answers=np.array([len(answer.split()), 0]))
+    whole = len(f"{question} {answer}".split())
+    for between in ("", "A:", "Answer:", "\nThe answer is: ", "w0 w1 w2"):
+        assert found(overlap, "x", f"so {question} {between} {answer}!") == {(1, 0): (1.0, whole)}, between
+    for said in (f"{question} {numbered(0, 4)} {answer}", f"{answer} {question}", f"{question}. Answer: no", answer):
+        assert found(overlap, said) == {}, said
+    assert found(overlap, question, answer) == {}, "of two documents"
 
 
 def test_a_character_counts_half_as_evidence():
