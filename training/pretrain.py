@@ -115,6 +115,11 @@ def job_of(mixture: Artifact, recipe: PretrainRecipe, run: str, numerics: dict[s
             f"sequence_length is {recipe.sequence_length}. Make them equal."
         )
     masked = recipe.objective == "masked"
+    if masked and any(part.stride for part in plan.parts):
+        raise ValueError(
+            f'the mixture {mixture.key.partition} has packing = "best_fit", and an encoder would learn to guess what '
+            'only fills its sequences up. Give it packing = "concatenate".'
+        )
     shards, heldout, vocabulary = (mixture.input(n) for n in ("token_shards", "heldout_shards", "vocabulary"))
     header = {
         "run": run, "plan": plan.digest, "mixture": mixture.digest, "vocabulary": vocabulary.digest

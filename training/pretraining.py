@@ -29,11 +29,6 @@ class Pretraining:
         self.source = ShardSource(job.plan, {part.name: part.stream() for part in job.parts})
         self.batches = Batches(job.plan, self.source, rank, world_size)
         if recipe.objective == "masked":
-            if self.source.packed:
-                raise ValueError(
-                    'an encoder cannot learn from a mixture with packing = "best_fit": it would guess what only fills '
-                    'sequences up. Give its mixture packing = "concatenate".'
-                )
             self.batches = MaskedBatches(job.plan, self.source, rank, world_size)
             self.batches.masker = masker(job, recipe)
         self.documents = load_documents(job.heldout)

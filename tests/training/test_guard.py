@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 
@@ -111,9 +112,9 @@ def test_too_many_skips_end_the_run_with_what_to_do(tmp_path):
 def test_skipped_steps_are_sealed_and_told(world, monkeypatch):
     honest = batches.Batches._cut
 
-    def cut(self, step, parts, sequences):
-        batch = honest(self, step, parts, sequences)
-        return batch if step != 7 else type(batch)(**{**vars(batch), "total": 1e-300})  # infinite
+    def cut(self, *given):
+        spoilt = {7: 1e-300}  # infinite
+        return [dataclasses.replace(b, total=spoilt.get(b.step, b.total)) for b in honest(self, *given)]
 
     monkeypatch.setattr(batches.Batches, "_cut", cut)
     model = small_model(world, "guarded", launch=launch_in_process, max_skips=1)

@@ -69,3 +69,8 @@ def test_a_layout_with_a_changed_byte_is_refused_by_name(own_world):
     path.write_bytes(data)
     with pytest.raises(DataError, match=r"00000\.arrow: has .* the manifest says"):
         part.layout.check()
+
+
+def test_an_encoder_is_not_trained_on_what_only_fills_up(world):
+    with pytest.raises(ValueError, match='other has packing = "best_fit", and an encoder would learn to guess'):
+        job_of(mixed(world, "other"), small_recipe(objective="masked"), "run", ONE_THREAD)

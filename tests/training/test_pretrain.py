@@ -130,9 +130,9 @@ def test_a_launcher_that_dies_silently_is_an_error(world):
 
 def test_what_does_not_go_together_is_refused(world):
     with pytest.raises(ValueError, match="cut into sequences of 32, the recipe's sequence_length is 64"):
-        training.pretrain._job(world.mixture(), small_recipe(sequence_length=64), "run", {})
+        training.pretrain.job_of(world.mixture(), small_recipe(sequence_length=64), "run", {})
     with pytest.raises(ValueError, match="still holds auto"):
-        training.pretrain._job(world.mixture(), small_recipe(dtype="auto"), "run", {})
+        training.pretrain.job_of(world.mixture(), small_recipe(dtype="auto"), "run", {})
     with pytest.raises(ValueError, match="vocab_size is 100, the vocabulary small has 320"):
         sized(small_recipe(vocab_size=100), world.vocabulary)
     assert sized(small_recipe(), world.vocabulary).vocab_size == 320
