@@ -139,17 +139,21 @@ def stages(store: Path) -> None:
     sys.stdout.write(json.dumps(found) + "\n")
 
 
+def _source(place: Path, worded: list[np.ndarray], number: int, most: int) -> int:
+    """Write one source of the input; bytes of its texts, none of which stays in memory."""
+    rows = list(grown(worded, number, most))
+    clean_documents(Store(place), rows, f"s{number:03d}/1")
+    return sum(len(text.encode()) for _, text in rows)
+
+
 def growing(folder: Path, texts: list[str], sizes: Sequence[int]) -> dict[int, dict[str, float]]:
     """By megabytes of input: seconds and resident memory of a process of its own."""
     found, worded = {}, split(texts)
     for size in sizes:
         place, num_bytes, number = folder / f"{size} MB", 0, 0
         while num_bytes < size * 1_000_000:
-            rows = list(grown(worded, number, min(SOURCE_BYTES, size * 1_000_000 - num_bytes)))
-            num_bytes += sum(len(text.encode()) for _, text in rows)
-            clean_documents(Store(place), rows, f"s{number:03d}/1")
+            num_bytes += _source(place, worded, number, min(SOURCE_BYTES, size * 1_000_000 - num_bytes))
             number += 1
-        del rows
         command = [sys.executable, "-m", "benchmarks.dedup", "--stages", str(place)]
         done = subprocess.run(command, cwd=CHECKOUT, stdout=subprocess.PIPE, text=True, check=True)
         found[size] = {**json.loads(done.stdout), "bytes": num_bytes, "sources": number}
