@@ -8,7 +8,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-NOT_BENCHMARKS = {"__init__", "all", "report", "peer", "planted"}  # nor what runs in a peer's environment, NAME_peer
+NOT_BENCHMARKS = {
+    "__init__",
+    "all",
+    "report",
+    "peer",
+    "planted",
+    "dedup_growth",
+}  # nor what runs in a peer's environment, NAME_peer
 
 
 def main() -> int:

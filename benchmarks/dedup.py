@@ -203,11 +203,7 @@ def told(found: dict[str, Any], absent: dict[str, str]) -> None:
         speed = one["bytes"] / 1e6 / one["seconds"]
         resident = f"{one['resident'] / 1e6:.0f}"
         rows.append([f"stemma, {size_mb} MB", f"{one['seconds']:.2f}", f"{speed:.1f}", *[""] * 11, resident])
-    added = found["incremental"]
-    for name, seconds in added["seconds"].items():
-        size_mb = added["megabytes"] / (11 if name == "new_source" else 1)
-        told_as = f"stemma, {size_mb:.0f} MB {'more, one source of 11' if name == 'new_source' else 'anew'}"
-        rows.append([told_as, f"{seconds:.2f}", f"{size_mb / seconds:.1f}", *[""] * 12])
+    rows += [[name, seconds, speed, *[""] * 12] for name, seconds, speed in added_rows(found["incremental"])]
     mine = planted.get("stemma", {})
     report(
         "dedup",
@@ -231,16 +227,28 @@ def told(found: dict[str, Any], absent: dict[str, str]) -> None:
     )
 
 
+def added_rows(added: dict[str, Any]) -> list[list[str]]:
+    """Name, seconds and speed of a source that comes last, and of all from nothing."""
+    rows = []
+    for name, seconds in added["seconds"].items():
+        size = added["megabytes"] / (11 if name == "new_source" else 1)
+        told_as = f"{size:.0f} MB {'more, one source of 11' if name == 'new_source' else 'anew'}"
+        rows.append([f"stemma, {told_as}", f"{seconds:.2f}", f"{size / seconds:.1f}"])
+    return rows
+
+
 def scale(sizes: tuple[int, ...], texts: list[str]) -> None:
     """The cost and the memory of three sizes, Stemma alone."""
     with tempfile.TemporaryDirectory() as scratch:
         found = growing(Path(scratch), texts, sizes)
+        added = incremental(Path(scratch), texts, 44 if sizes[0] < 500 else 220)
     speeds = {size: one["bytes"] / 1e6 / one["seconds"] for size, one in found.items()}
     rows = [
         [f"{size} MB", int(one["sources"]), int(one["seen"]), int(one["kept"]), f"{one['seconds']:.1f}",
          f"{speeds[size]:.1f}", f"{one['resident'] / 1e6:.0f}"]
         for size, one in found.items()
     ]  # fmt: skip
+    rows += [[name, "", "", "", seconds, speed, ""] for name, seconds, speed in added_rows(added)]
     report(
         "dedup-scale",
         rows,
@@ -249,6 +257,8 @@ def scale(sizes: tuple[int, ...], texts: list[str]) -> None:
         mb_s={f"{size} MB": round(speed, 1) for size, speed in speeds.items()},
         resident_mb={f"{size} MB": round(one["resident"] / 1e6) for size, one in found.items()},
         growing=found,
+        incremental=added["ratio"],
+        incremental_run=added,
         versions=versions("numba", "numpy", "pyarrow", "datasketch"),
     )
 

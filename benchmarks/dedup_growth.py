@@ -166,21 +166,20 @@ def incremental(folder: Path, texts: list[str], size: int, rounds: int = 3) -> d
     seconds: dict[str, list[float]] = {"new_source": [], "rebuild": []}
     ratios, num_docs, worded = [], 0, split(texts)
     for _ in range(rounds):
-        store = Store(folder / "incremental")
         parts = [list(grown(worded, number, size * 1_000_000 // 11)) for number in range(11)]
-        cleans = [clean_documents(store, rows, f"s{number:03d}/1") for number, rows in enumerate(parts)]
-        num_docs = sum(map(len, parts))
-        del parts
-        deduplicated(store, cleans[:10], DedupRecipe(), force=False)
-        contents = []
-        for name, force in (("new_source", False), ("rebuild", True)):
+        num_docs, contents = sum(map(len, parts)), []
+        for name in ("new_source", "rebuild"):
+            store = Store(folder / name)
+            cleans = [clean_documents(store, rows, f"s{number:03d}/1") for number, rows in enumerate(parts)]
+            if name == "new_source":
+                deduplicated(store, cleans[:10], DedupRecipe(), force=False)
             started = clock()
-            both = deduplicated(store, cleans, DedupRecipe(), force=force)
+            both = deduplicated(store, cleans, DedupRecipe(), force=False)
             seconds[name].append(clock() - started)
             contents.append([one.content for one in both])
+            shutil.rmtree(folder / name)
         if contents[0] != contents[1]:
             raise SystemExit(f"the new source gave {contents[0]}, the rebuild {contents[1]}.")
         ratios.append(seconds["new_source"][-1] / seconds["rebuild"][-1])
-        shutil.rmtree(folder / "incremental")
     medians = {name: round(statistics.median(some), 2) for name, some in seconds.items()}
     return {"ratio": round(statistics.median(ratios), 3), "seconds": medians, "megabytes": size, "documents": num_docs}
