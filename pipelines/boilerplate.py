@@ -260,5 +260,5 @@ def tables(clean: Artifact, cut: PartCuts, unit: str) -> tuple[pa.Table, pa.Tabl
     out = pa.FixedSizeBinaryArray.from_buffers(pa.binary(32), len(cut.rows), [None, pa.py_buffer(cut.sha256.tobytes())])  # type: ignore[list-item]
     about = pa.table([documents["doc_id"], cut.words, cut.words_left, documents["sha256_out"], out], schema=CUTS_SCHEMA)
     whose = documents["doc_id"].take(pa.array(np.repeat(np.arange(len(cut.rows)), np.diff(cut.begins))))
-    rule = pa.array([RULES[unit]] * len(cut.spans), pa.string())
+    rule = pa.repeat(pa.scalar(RULES[unit], pa.string()), len(cut.spans))
     return about, pa.table([whose, rule, cut.spans[:, 2], cut.spans[:, 3]], schema=SPANS_SCHEMA)

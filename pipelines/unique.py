@@ -109,15 +109,20 @@ def _without(
 
 def _settled(known: pa.Table, cut: PartCuts, unit: str) -> pa.Table:
     """The fates with those of the documents that go for what was cut out of them."""
-    columns = {name: known[name].to_pylist() for name in fates.SCHEMA.names}
-    left = dict(zip(cut.rows.tolist(), cut.words_left.tolist(), strict=True))
-    for row in cut.short.tolist():
-        columns["fate"][row], columns["reason"][row] = fates.DROPPED, f"cut_short:{unit}"
-        columns["value"][row] = float(left[row])
-    for place, row in enumerate(cut.twins.tolist()):
-        columns["fate"][row], columns["method"][row] = fates.MERGED, boilerplate.TWIN
-        columns["survivor"][row], columns["jaccard"][row] = doc_ids.as_bytes(cut.survivors, place), 1.0
-    return pa.table(columns, schema=fates.SCHEMA)
+    ids, left = known["doc_id"], cut.words_left[np.searchsorted(cut.rows, cut.short)]
+    num_short, num_twins = len(cut.short), len(cut.twins)
+    dropped = fates.from_columns(
+        ids.take(pa.array(cut.short)), pa.array([fates.DROPPED] * num_short, pa.string()),
+        reason=pa.array([f"cut_short:{unit}"] * num_short, pa.string()), value=pa.array(left, pa.float64()),
+    )  # fmt: skip
+    merged = fates.from_columns(
+        ids.take(pa.array(cut.twins)), pa.array([fates.MERGED] * num_twins, pa.string()),
+        survivor=doc_ids.as_arrow(cut.survivors), jaccard=pa.array(np.ones(num_twins)),
+        method=pa.array([boilerplate.TWIN] * num_twins, pa.string()),
+    )  # fmt: skip
+    place = np.arange(known.num_rows)
+    place[np.concatenate([cut.short, cut.twins])] = known.num_rows + np.arange(num_short + num_twins)
+    return pa.concat_tables([known, dropped, merged]).take(pa.array(place))
 
 
 def _edited(
