@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections import defaultdict
 from itertools import pairwise
@@ -20,6 +21,7 @@ from pipelines.dedup import DedupRecipe
 from pipelines.provenance import fates, tables
 from pipelines.unique import UniqueRecipe, unique
 
+DEEP = os.environ.get("STEMMA_DEEP") == "1"
 FOOT = "all rights are reserved by the keepers of the northern light"  # 11 words
 NEVER = DedupRecipe(threshold=1.0)
 LINES = UniqueRecipe(unit="lines", min_documents=3, min_words_left=1)
@@ -224,7 +226,7 @@ def plain(sources, kept, recipe):
     return left, gone
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=300 if DEEP else 20, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.lists(st.lists(documents, max_size=5), min_size=1, max_size=3),
     st.sampled_from(["lines", "paragraphs"]), st.sampled_from(["repeats", "all"]), st.integers(2, 3), st.integers(0, 3),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from pipelines import words
 from pipelines.dedup import DedupRecipe
 from pipelines.provenance import fates, tables
 
+DEEP = os.environ.get("STEMMA_DEEP") == "1"
 WHOLE = DedupRecipe(containment=True, keep="longest")
 SMALL = DedupRecipe(containment=True, keep="longest", span_words=5, threshold=1.0)
 
@@ -153,7 +155,7 @@ def plain(sources, recipe):
     return gone
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=300 if DEEP else 20, suppress_health_check=[HealthCheck.too_slow])
 @given(quoting(), st.sampled_from([1.0, 0.9, 0.7, 0.5, 0.2]), st.sampled_from(["longest", "order"]))
 def test_the_stage_does_what_a_loop_over_all_pairs_does(tmp_path_factory, sources, coverage, keep):
     recipe = SMALL.model_copy(update={"coverage": coverage, "keep": keep})

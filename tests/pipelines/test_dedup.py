@@ -18,6 +18,7 @@ from pipelines import dedup, signatures, stars
 from pipelines.dedup import DedupRecipe, bands_and_rows, cluster, ranked
 from pipelines.signatures import SignatureRecipe, sign
 
+DEEP = os.environ.get("STEMMA_DEEP") == "1"
 TEXT = "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen"
 SHOUTED = TEXT.upper().replace(" ", ",\n") + "!"
 LONGER = TEXT + " eighteen"  # 13 shingles against 14: Jaccard 13/14
@@ -205,7 +206,7 @@ def test_a_source_at_the_end_leaves_earlier_survivors_and_equals_a_rebuild(tmp_p
     assert old.items() <= new.items()
 
 
-@settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=200 if DEEP else 12, suppress_health_check=[HealthCheck.too_slow])
 @given(corpora_of_edits(), st.sampled_from([0.5, 0.8]), st.data())
 def test_sources_that_come_one_by_one_give_the_bytes_of_a_rebuild(tmp_path_factory, sources, threshold, data):
     """Near-duplicates of near-duplicates, and the same words again, across what was settled before."""
