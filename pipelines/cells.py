@@ -148,21 +148,25 @@ def _groups(
     if not asked and by == SOURCE:
         return [(frozenset(), "", None)]
     masks = [holds(corpus.column(part, s.column), s) for s in asked]
-    values = [] if by == SOURCE else [_said(v) if v is not None else "" for v in corpus.column(part, by).to_pylist()]
-    names, codes = np.unique(np.array(values, dtype=np.str_), return_inverse=True) if values else (np.array([""]), 0)
-    num_docs = len(masks[0]) if masks else len(values)
-    keys = np.broadcast_to(codes, num_docs).astype(np.int64)
+    names, codes = _coded(corpus.column(part, by)) if by != SOURCE else ([""], np.zeros(len(masks[0]), np.int64))
+    keys = codes
     for mask in masks:
         keys = np.unique(keys * 2 + mask, return_inverse=True)[1].reshape(-1)
     kinds, firsts = np.unique(keys, return_index=True)
-    if not num_docs:
+    if not len(codes):
         return [(frozenset(), "", None)]
     groups = []
     for kind, first in zip(kinds.tolist(), firsts.tolist(), strict=True):
         held = frozenset(s for s, mask in zip(asked, masks, strict=True) if mask[first])
-        value = str(names[np.broadcast_to(codes, num_docs)[first]])
-        groups.append((held, value, keys == kind if len(kinds) > 1 else None))
+        groups.append((held, names[codes[first]], keys == kind if len(kinds) > 1 else None))
     return sorted(groups, key=lambda group: (group[1], sorted(map(str, group[0]))))
+
+
+def _coded(column: pa.Array) -> tuple[list[str], NDArray[np.int64]]:
+    """Distinct values, none as an empty one, and of each document which it has."""
+    told = pc.dictionary_encode(column)
+    names = [*(_said(value) for value in told.dictionary.to_pylist()), ""]
+    return names, told.indices.fill_null(names.index("")).to_numpy(zero_copy_only=False).astype(np.int64)
 
 
 def _laid(corpus: Corpus, cell: Cell, length: int, *, best_fit: bool) -> Cell:

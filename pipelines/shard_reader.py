@@ -12,17 +12,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-import pyarrow as pa
-from numpy.typing import NDArray
 
 from pipelines import doc_ids
 from pipelines.provenance.artifact import Artifact
-
-Tokens = NDArray[Any]  # uint16 or uint32, as the shards hold them
-I64 = NDArray[np.int64]
+from pipelines.shard_files import I64, Tokens, mapped
 
 
 class Span(NamedTuple):
@@ -51,26 +47,6 @@ class Excerpts(NamedTuple):
         return cls(none, np.zeros(0, "S16"), none, none)
 
 
-class _File(NamedTuple):
-    """One shard as arrays over the memory map."""
-
-    data: pa.Buffer
-    words: I64  # the whole file; offsets and ids are aligned to eight bytes
-    tokens: Tokens  # the whole file
-
-
-class _Batches(NamedTuple):
-    """Where the record batches of all files lie, [batches] each."""
-
-    file: I64
-    rows: I64  # documents in earlier batches
-    size: I64  # its documents
-    offsets: I64  # of its list offsets, in words of the file
-    ids: I64  # of its document ids, in words of the file
-    shift: I64  # position in the stream less list offset
-    lead: I64  # place in the tokens of the file less position in the stream
-
-
 class ShardReader:
     """Reads the shards of one part.
 
@@ -83,20 +59,16 @@ class ShardReader:
 
     def __init__(self, paths: Sequence[Path]) -> None:
         self.paths = list(paths)
-        self._files: list[_File] = []
-        found = [place for number, path in enumerate(self.paths) for place in self._opened(number, path)]
+        self._files, self._batches = mapped(self.paths)
         types = sorted({str(file.tokens.dtype) for file in self._files})
         if len(types) > 1:
             raise ValueError(f"{self.paths[0].parent}: shards hold {' and '.join(types)} tokens, expected one type.")
         self.dtype = np.dtype(types[0] if types else np.uint16)
-        columns = np.array([place[:6] for place in found], np.int64).reshape(-1, 6).T
-        file, size, tokens, offsets, ids, values = columns
-        firsts = np.array([place[6] for place in found], np.int64)  # offset of a batch's first token; mostly 0
-        self._token_starts = np.concatenate([[0], np.cumsum(tokens)]).astype(np.int64)
-        self._row_starts = np.concatenate([[0], np.cumsum(size)]).astype(np.int64)
-        shift = self._token_starts[:-1] - firsts
-        self._batches = _Batches(file, self._row_starts[:-1], size, offsets, ids, shift, values - shift)
-        self._first_ids = np.array([place[7] for place in found], "S16")
+        self._token_starts = np.concatenate([[0], np.cumsum(self._batches.tokens)]).astype(np.int64)
+        self._row_starts = np.concatenate([[0], np.cumsum(self._batches.size)]).astype(np.int64)
+        self._first_ids = np.concatenate(
+            [np.zeros(0, "S16"), *(self._ids(n)[:1] for n in range(len(self._batches.size)))]
+        )
         self._windows: dict[tuple[int, int], Tokens] = {}
 
     @classmethod
@@ -234,18 +206,22 @@ class ShardReader:
         home = int(np.searchsorted(self._first_ids, wanted, side="right")[0]) - 1
         if home < 0:
             return None
-        place = _Batches(*(int(column[home]) for column in self._batches))  # type: ignore[arg-type]
-        file = self._files[place.file]
-        row = int(doc_ids.positions(np.frombuffer(file.data, "S16", place.size, 8 * place.ids), wanted)[0])
+        row = int(doc_ids.positions(self._ids(home), wanted)[0])
         if row < 0:
             return None
-        begin, end = file.words[place.offsets + row : place.offsets + row + 2].tolist()
-        return Span(doc_id, begin + place.shift, end - begin)
+        at = int(self._batches.offsets[home]) + row
+        begin, end = self._files[self._batches.file[home]].words[at : at + 2].tolist()
+        return Span(doc_id, begin + int(self._batches.shift[home]), end - begin)
 
     def places(self, doc_id: bytes) -> list[tuple[int, int, int]]:
         """(position in the stream, first token of the document there, tokens), in one piece or, if empty, in none."""
         span = self.position(doc_id)
         return [(span.start, 0, span.length)] if span is not None and span.length else []
+
+    def _ids(self, home: int) -> doc_ids.Ids:
+        """The ids of one record batch."""
+        data, at = self._files[self._batches.file[home]].data, int(self._batches.ids[home])
+        return np.frombuffer(data, "S16", int(self._batches.size[home]), 8 * at)
 
     # -- inside ----------------------------------------------------------------------------------------------
 
@@ -323,29 +299,6 @@ class ShardReader:
         low = int(np.searchsorted(self._token_starts, start, side="right")) - 1
         return range(low, int(np.searchsorted(self._token_starts, stop, side="left")))
 
-    def _opened(self, number: int, path: Path) -> Iterator[tuple[Any, ...]]:
-        """Of each record batch that has rows: file, rows, tokens, where offsets, ids and values lie, first offset, first id."""
-        source = pa.memory_map(str(path))
-        reader = pa.ipc.open_file(source)
-        kind = _token_type(path, reader.schema)
-        source.seek(0)
-        data = source.read_buffer()
-        view = np.frombuffer(data, kind, data.size // kind.itemsize)
-        self._files.append(_File(data, np.frombuffer(data, np.int64, data.size // 8), view))
-        for index in range(reader.num_record_batches):
-            batch = reader.get_batch(index)
-            if not batch.num_rows:
-                continue
-            ids, lists = doc_ids.as_numpy(batch.column("doc_id")), batch.column("tokens")
-            offsets = lists.offsets.to_numpy()
-            places = [
-                _place(path, data, buffer) for buffer in (lists.buffers()[1], batch.column("doc_id").buffers()[1])
-            ]
-            values = lists.values.buffers()[1]
-            tokens_at = _place(path, data, values) // kind.itemsize if values is not None and values.size else 0
-            first, last = int(offsets[0]), int(offsets[-1])
-            yield number, len(ids), last - first, places[0] // 8, places[1] // 8, tokens_at, first, ids[0]
-
 
 class _Chosen(NamedTuple):
     """Of some queries those that one file answers."""
@@ -353,23 +306,3 @@ class _Chosen(NamedTuple):
     words: I64
     chosen: I64
     alone: bool  # there is no other file: all of them
-
-
-def _token_type(path: Path, schema: pa.Schema) -> np.dtype[Any]:
-    fields = {field.name: field.type for field in schema}
-    kind = fields.get("tokens")
-    if kind not in (pa.large_list(pa.uint16()), pa.large_list(pa.uint32())) or fields.get("doc_id") != pa.binary(16):
-        raise ValueError(f"{path}: not a token shard; its columns are {', '.join(schema.names)}.")
-    return np.dtype(np.uint16 if kind == pa.large_list(pa.uint16()) else np.uint32)
-
-
-def _place(path: Path, data: pa.Buffer, buffer: pa.Buffer) -> int:
-    """Byte of the file at which a column's buffer begins.
-
-    Raises:
-        ValueError: if the buffer is a copy: the file is compressed, and cannot be mapped.
-    """
-    place = buffer.address - data.address
-    if not 0 <= place <= data.size or place % 8:
-        raise ValueError(f"{path}: its columns are compressed, a token shard is plain; re-materialize token_shards.")
-    return place

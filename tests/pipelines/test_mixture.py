@@ -8,8 +8,12 @@ from hypothesis import strategies as st
 from test_shards import learned, sharded, sharded_heldout, texts, trained
 
 from pipelines import mixture
-from pipelines.mixture import MixtureRecipe, factors, mix, shared
+from pipelines.cells import Cell
+from pipelines.mixture import mix
+from pipelines.mixture_entries import parsed_entry
+from pipelines.mixture_recipe import MixtureRecipe
 from pipelines.provenance.plan import Plan
+from pipelines.shares import cell_factors, shared
 
 
 def mixed(corpora, sources, vocab_size=300, **recipe):
@@ -80,7 +84,12 @@ def test_weights_multiply_the_natural_share(corpora):
     assert ratio == pytest.approx(2, rel=0.05)
 
 
-def test_the_first_weight_that_matches_counts():
+def factors(names, weights):
+    found = [Cell(name, frozenset(), "", 1, 9, None, 1) for name in names]
+    return cell_factors(found, [parsed_entry(entry) for entry in weights], MixtureRecipe())
+
+
+def test_the_first_weight_that_matches_counts(corpora):
     names = ["wiki/1", "docs.a/1", "docs.b/2"]
     assert factors(names, []) == [1, 1, 1]
     assert factors(names, ["docs.a=3", "docs.*=0.1", "wiki/1=0"]) == [0, 3, Fraction(1, 10)]
@@ -88,7 +97,7 @@ def test_the_first_weight_that_matches_counts():
         with pytest.raises(ValueError, match="expected NAME=FACTOR"):
             factors(names, [wrong])
     with pytest.raises(ValueError, match="'blog=2' names no source"):
-        factors(names, ["blog=2"])
+        mixed(corpora, SOURCES, weights=["blog=2"])
 
 
 many = st.lists(st.tuples(st.integers(0, 50), st.fractions(0, 4, max_denominator=20)), min_size=1, max_size=8)

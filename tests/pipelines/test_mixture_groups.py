@@ -154,6 +154,13 @@ def test_temperature_lifts_the_small_and_is_the_published_formula(corpus):
         assert shares[0.0][language] == pytest.approx(1 / 3, abs=2e-4)
 
 
+def test_no_language_and_an_empty_one_are_the_same_group(tmp_path):
+    sources = {"a/1": [*docs("n", 9, language=None), *docs("e", 9, language=""), *docs("d", 9, language="de")]}
+    corpus = tagged(Store(tmp_path), sources)
+    names = [part["name"] for part in corpus.mixture(alpha=0.5, alpha_over="language").json("plan.json")["parts"]]
+    assert names == ["a/1[]", "a/1[de]"]
+
+
 def test_temperature_over_sources_needs_no_columns(corpus):
     found = mixed(corpus.token_shards, MixtureRecipe(sequence_length=8, batch_size=10, steps=100, alpha=0))
     assert found.totals() == [500, 500]

@@ -225,6 +225,25 @@ def test_a_part_that_is_cut_over_workers_has_the_same_bytes(corpora, monkeypatch
     assert done[0] > 3
 
 
+@pytest.mark.slow
+def test_a_huge_document_is_one_row_of_one_shard(corpora):
+    """100 MB with STEMMA_DEEP=1, else 2 MB; between two of one word."""
+    size = 100_000_000 if os.environ.get("STEMMA_DEEP") == "1" else 2_000_000
+    words = " ".join(f"{word}{number % 997}" for number, word in enumerate(" ".join(PROSE).split() * 40))
+    huge = (words + " ") * (size // len(words.encode()) + 1)
+    training = trained(corpora, {"a/1": ["one", huge, "word"]}, {})
+    vocab = learned(corpora, training, sample_bytes=100_000)
+    part = sharded(corpora, training, vocab, max_tokens_per_shard=1000).part("a/1")
+    reader = ShardReader.open(part)
+    lengths = sorted(span.length for span in reader.documents(0, reader.num_tokens))
+    assert part.counts["docs"] == 3
+    assert lengths[-1] > size // 10
+    tokens = next(s for s in reader.documents(0, reader.num_tokens) if s.length == lengths[-1])
+    ids = reader.tokens(tokens.start, tokens.start + tokens.length).tolist()
+    assert plain_tokenizer(vocab).decode(ids[:-1], skip_special_tokens=False) == huge
+    assert ids[-1] == vocab.facts["eos_id"]
+
+
 def test_an_empty_part_has_one_empty_shard(corpora):
     training = trained(corpora, {"a/1": [], "b/1": texts("b")}, {})
     part = sharded(corpora, training, learned(corpora, training)).part("a/1")

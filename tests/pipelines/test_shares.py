@@ -11,9 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines import mixture
-from pipelines.mixture import MixtureRecipe, mix, shared
+from pipelines.mixture import mix
+from pipelines.mixture_recipe import MixtureRecipe
 from pipelines.provenance.artifact import Artifact
 from pipelines.provenance.plan import Plan
+from pipelines.shares import shared
 
 SOURCES = st.lists(st.tuples(st.integers(0, 40), st.fractions(0, 4, max_denominator=12)), min_size=1, max_size=6)
 

@@ -29,12 +29,12 @@ def docs(name: str, sizes, **fields) -> list[Doc]:
 
 
 def small(root, cuts=1) -> Tagged:
-    """Two sources with documents of no token, of one, of many sequences, and some tens between."""
+    """Documents of no token, of one word, of many sequences, and some tens between."""
     sizes = [int(n) for n in np.random.default_rng(4).lognormal(2, 0.8, 24)]
     return tagged(Store(root), {
         "wiki/1": [*docs("we", [0, 1, 60, *sizes]), *docs("wd", sizes[:9], language="de", score=0.9)],
         "web/1": docs("b", [7] * 12, licence="CC0-1.0", score=None),
-        "tiny/1": docs("t", [3]),
+        "tiny/1": docs("t", [3, *[1] * 30]),  # tokens of the last ones are above 65,535
     }, cuts=cuts)  # fmt: skip
 
 
