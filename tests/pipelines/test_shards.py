@@ -231,7 +231,7 @@ def test_a_huge_document_is_one_row_of_one_shard(corpora):
     size = 100_000_000 if os.environ.get("STEMMA_DEEP") == "1" else 2_000_000
     words = " ".join(f"{word}{number % 997}" for number, word in enumerate(" ".join(PROSE).split() * 40))
     huge = (words + " ") * (size // len(words.encode()) + 1)
-    training = trained(corpora, {"a/1": ["one", huge, "word"]}, {})
+    training = trained(corpora, {"a/1": ["one", huge, "word"]}, {}, ratio=0)
     vocab = learned(corpora, training, sample_bytes=100_000)
     part = sharded(corpora, training, vocab, max_tokens_per_shard=1000).part("a/1")
     reader = ShardReader.open(part)
