@@ -6,6 +6,7 @@ Paths stand here and nowhere in an artifact; beside each path stand the size and
 from __future__ import annotations
 
 from collections.abc import Iterator
+from operator import not_
 from pathlib import Path
 from typing import Any, Literal
 
@@ -65,8 +66,10 @@ class JobPart(_Frozen):
     name: str
     shards: list[JobFile]
     documents: JobFile | None = None
-    layout: JobFile | None = None  # of a part of the plan that does not read the shards as they lie
-    fill: int = 0
+    layout: JobFile | None = Field(
+        default=None, exclude_if=not_, description="of a part of the plan that does not read the shards as they lie"
+    )
+    fill: int = Field(default=0, exclude_if=not_)
 
     @classmethod
     def planned(cls, part: Artifact, mixture: Artifact, planned: PlanPart) -> JobPart:

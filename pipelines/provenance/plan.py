@@ -4,18 +4,19 @@ A run reads slots 0, 1, 2, …; step N (from 1) reads the slots of its batch. Ea
 number of slots. A phase is cut into ``BLOCKS`` blocks, each part's share of a block is fixed by integer division,
 and inside a block a keyed permutation mixes the parts. So weights hold evenly over time and a second epoch of a
 part never precedes the first by more than a block. Within an epoch a part's sequences come in a permutation keyed
-by (seed, phase, part, epoch).
+by (seed, phase, part, epoch); in a plan whose epochs go on across phases by (seed, 0, part, epoch).
 """
 
 from __future__ import annotations
 
 from functools import cached_property
 from itertools import pairwise
-from typing import Annotated, Any, ClassVar
+from operator import not_
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from pipelines.provenance.order import ALGORITHM, invert, invert_each, order_key, permute_each
 from pipelines.provenance.recipe import canonical_json, digest
@@ -23,32 +24,25 @@ from pipelines.provenance.recipe import canonical_json, digest
 BLOCKS = 64
 
 
-class _Planned(BaseModel):
-    """A field that came after the first plans were sealed is written only where it says something: digests stay."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    later: ClassVar[tuple[str, ...]] = ()
-
-    @model_serializer(mode="wrap")
-    def _written(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return {name: value for name, value in handler(self).items() if name not in self.later or value}
-
-
-class PlanPart(_Planned):
+class PlanPart(BaseModel):
     """A source of sequences: its name and how many fixed-length sequences its shards hold.
 
     A part of the plan is a part of the shards as it lies; or some of its documents, or all in another arrangement,
-    and then it has a layout of its own (see ``layouts.py``).
+    and then it has a layout of its own (see ``layouts.py``). Fields that say nothing are not written, so that plans
+    that were sealed before there were layouts keep their digests.
     """
 
-    later = ("source", "layout", "stride", "fill")
+    model_config = ConfigDict(frozen=True, extra="forbid")
     name: str
     num_sequences: int = Field(ge=1)
-    source: str = Field(default="", description="part of the shards, if the name is another")
-    layout: str = Field(default="", description="file of the mixture that says where the tokens lie")
-    stride: int = Field(default=0, ge=0, description="tokens from one sequence to the next; 0: the sequence length")
-
-    fill: int = Field(default=0, ge=0, description="token that fills a sequence up where a layout has no document")
+    source: str = Field(default="", exclude_if=not_, description="part of the shards, if the name is another")
+    layout: str = Field(default="", exclude_if=not_, description="file of the mixture that says where the tokens lie")
+    stride: int = Field(
+        default=0, exclude_if=not_, ge=0, description="tokens from one sequence to the next; 0: the sequence length"
+    )
+    fill: int = Field(
+        default=0, exclude_if=not_, ge=0, description="token that fills a sequence up where a layout has no document"
+    )
 
     @property
     def shards(self) -> str:
@@ -75,10 +69,10 @@ class Segment(BaseModel):
     batch_size: int = Field(ge=1)
 
 
-class Plan(_Planned):
+class Plan(BaseModel):
     """The whole order of a run in a few hundred bytes; sealed with the mixture and with every checkpoint."""
 
-    later = ("continued",)
+    model_config = ConfigDict(frozen=True, extra="forbid")
     algorithm: str = ALGORITHM
     seed: int
     sequence_length: int = Field(ge=1, description="targets of a sequence; it holds one token more")
@@ -87,6 +81,7 @@ class Plan(_Planned):
     segments: list[Segment] = Field(description="batch sizes and skips, by first step")
     continued: bool = Field(
         default=False,
+        exclude_if=not_,
         description="epochs of a part go on from phase to phase: nothing is read again before all of it was read",
     )
 
