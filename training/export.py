@@ -187,7 +187,7 @@ def _check_tokenizer(artifact: Artifact, out: Path) -> None:
     ours = tokenizer.encode(SAMPLE, add_special_tokens=False).ids
     loaded = AutoTokenizer.from_pretrained(str(out), local_files_only=True)
     theirs = loaded(SAMPLE, add_special_tokens=False, verbose=False)["input_ids"]
-    if theirs != ours or loaded.decode(theirs) != tokenizer.decode(ours):
+    if theirs != ours or loaded.decode(theirs) != tokenizer.decode(ours, skip_special_tokens=False):
         raise ExportError(f"{out}: AutoTokenizer splits a sample into {len(theirs)} other tokens than our {len(ours)}.")
 
 

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
 from jobs import launch_in_process, shards_of, small_model, tuned
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
 from training import export as exporting
 from training.export import ExportError, export
@@ -33,6 +35,20 @@ def test_transformers_loads_the_export_and_gives_the_same_logits_and_text(model,
     written = theirs.generate(start, attention_mask=torch.ones_like(start), max_new_tokens=20, do_sample=False)
     assert tokenizer.decode(written[0, start.shape[1] :]) == ours.generate(prompt, 20, temperature=0.0)
     assert (tokenizer.eos_token, tokenizer.pad_token) == ("<|endoftext|>", "<|pad|>")
+
+
+def test_the_export_gives_embeddings_that_are_the_mean_of_our_states(model, tmp_path):
+    from pipelines.semantic import SCALE, embedded
+
+    export(model, tmp_path / "out")
+    texts = ["Sort the column of", "a table", ""]
+    vectors = embedded(texts, tmp_path / "out", 8) / SCALE
+    ours = Generator.load(model)
+    for text, vector in zip(texts[:2], vectors, strict=False):
+        with torch.no_grad():
+            state_D = ours.model.model(torch.tensor([ours.encode(text)[:8]]))[0].mean(0)
+        assert torch.allclose(torch.tensor(vector), (state_D / state_D.norm()).double(), atol=1e-4)
+    assert not vectors[2].any()
 
 
 def test_a_qwen3_is_exported_where_queries_and_keys_are_normalised(world, tmp_path):
@@ -101,3 +117,21 @@ def test_a_directory_that_is_in_use_is_left_alone(model, tmp_path):
     with pytest.raises(ValueError, match="is not empty"):
         export(model, tmp_path)
     assert (tmp_path / "mine.txt").exists()
+
+
+def test_a_tokenizer_that_changes_texts_is_compared_with_itself(tmp_path):
+    """As one from elsewhere may: it need not give a text back, but transformers must do with it what we do."""
+    tokenizer = Tokenizer(models.WordLevel({"[UNK]": 0, "return": 1, "the": 2}, unk_token="[UNK]"))
+    tokenizer.normalizer, tokenizer.pre_tokenizer = normalizers.Lowercase(), pre_tokenizers.Whitespace()
+    tokenizer.add_special_tokens(["[UNK]"])
+    ours, theirs = tmp_path / "ours", tmp_path / "theirs"
+    for folder in (ours, theirs):
+        folder.mkdir()
+        tokenizer.save(str(folder / "tokenizer.json"))
+        (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "PreTrainedTokenizerFast"}')
+    artifact = SimpleNamespace(local=lambda name: ours / name, key="some[model]")
+    exporting._check_tokenizer(artifact, theirs)
+    tokenizer.normalizer = normalizers.Strip()
+    tokenizer.save(str(theirs / "tokenizer.json"))
+    with pytest.raises(ExportError, match="splits a sample into"):
+        exporting._check_tokenizer(artifact, theirs)
