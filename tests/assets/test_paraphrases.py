@@ -74,6 +74,9 @@ def test_a_corpus_that_asks_for_it_loses_what_says_the_same(blank, stemma):
     assert part.table("documents.arrow")["doc_id"].to_pylist() == [gone["survivor"]]
     told = stemma(blank, "audit", "document", gone["doc_id"].hex())
     assert f"into {gone['survivor'].hex()[:12]}…, cosine" in told
+    shown = stemma(blank, "show", "unique_documents", "small", "--dropped", "semantic")
+    assert "merged semantic into" in shown
+    assert "cosine (" in shown
 
 
 @pytest.mark.parametrize(
