@@ -20,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pipelines.unit_rules import TABLE_SIZE, cuts, steps, unit_tokenizer, why_whole
+from pipelines.unit_rules import FIRST, SPACE, TABLE_SIZE, cuts, steps, unit_tokenizer, why_whole
 
 TOGETHER = 64  # texts a call: tokenizers encodes a long list 8 times slower than batches of 1 to 64
 CACHE_BYTES = 2 << 20  # of text that is encoded at once
@@ -117,7 +117,7 @@ class Encoder:
         from pipelines import tokenizing_kernel as kernel
         from pipelines.words import text_buffers
 
-        texts = self._prefixed(texts) if self._steps.has_prefix else texts
+        texts = self._prefixed(texts) if self._steps.prefix else texts
         data, rows = text_buffers(texts)
         if len(self.table.offsets) > self.max_units or self.table.data.size > self.max_bytes:
             self.table = _empty()
@@ -163,11 +163,13 @@ class Encoder:
         return tokens, offsets
 
     def _prefixed(self, texts: pa.Array) -> pa.Array:
-        """Each with a space before it, but for empty ones and those that are nothing but a token that gets none."""
+        """Each with a space before it, but for empty ones and those that get none."""
         import pyarrow.compute as pc
 
         texts = texts.cast(pa.large_string())
         alone = pc.is_in(texts, pa.array(["", *self._steps.unprefixed], pa.large_string()))
+        if self._steps.prefix == FIRST:
+            alone = pc.or_(alone, pc.or_(pc.starts_with(texts, " "), pc.starts_with(texts, SPACE)))
         space = pa.scalar(" ", pa.large_string())
         return pc.if_else(alone, texts, pc.binary_join_element_wise(space, texts, pa.scalar("", pa.large_string())))
 

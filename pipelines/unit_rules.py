@@ -61,22 +61,19 @@ class Steps(NamedTuple):
     within: list[dict[str, Any]]  # pre-tokenizers of each unit after that
     is_nfc: bool = False
     writes_spaces: bool = False  # as U+2581
-    has_prefix: bool = False  # a space before every text
+    prefix: str = ""  # how a text gets a space before it: PREPEND, ALONE or FIRST
     unprefixed: tuple[str, ...] = ()  # texts that get none
 
 
 def why_whole(body: dict[str, Any]) -> str:
     """Why the texts of this ``tokenizer.json`` cannot be encoded unit by unit; empty if they can."""
     found = steps(body)
-    writes_spaces = found is not None and found.writes_spaces
     reasons = {
         "a pre-tokenizer of other units": found is None and _known_normalizer(body),
         "a normalizer other than NFC": not _known_normalizer(body),
         "a post-processor that adds tokens": (body["post_processor"] or {"type": "ByteLevel"})["type"] != "ByteLevel",
         "dropout": bool(body["model"].get("dropout")),
-        "an added token that does more than match": not all(
-            _only_matches(t, writes_spaces) for t in body["added_tokens"]
-        ),
+        "an added token that does more than match": not all(_only_matches(t, found) for t in body["added_tokens"]),
     }
     return ", ".join(reason for reason, holds in reasons.items() if holds)
 
@@ -84,12 +81,12 @@ def why_whole(body: dict[str, Any]) -> str:
 def steps(body: dict[str, Any]) -> Steps | None:
     """None if they do not begin by cutting a text into units that are known here."""
     normalizers = _flat(body["normalizer"], "normalizers")
-    if _writes_spaces(normalizers):
-        return _of_spaces(body, normalizers)
     kinds = [step["type"] for step in normalizers]
+    cuts = _flat(body["pre_tokenizer"], "pretokenizers")
+    if _writes_spaces(normalizers) or (not kinds and [step["type"] for step in cuts] == ["Metaspace"]):
+        return _of_spaces(body, normalizers, cuts)
     if kinds not in ([], ["NFC"]):
         return None
-    cuts = _flat(body["pre_tokenizer"], "pretokenizers")
     digits = 0
     if cuts and cuts[0]["type"] == "Digits":
         digits, cuts = 1 + bool(cuts[0]["individual_digits"]), cuts[1:]
@@ -146,45 +143,74 @@ def _is_prefix(step: dict[str, Any]) -> bool:
 
 
 NOT_ALONE = r"\A(?!\z|"  # how the expression begins that stands for Prepend where some texts get no space before them
+PREPEND, ALONE, FIRST = "prepend", "not alone", "first"  # FIRST: unless a text begins with a space
+_JOINED = {"type": "Split", "pattern": {"String": " "}, "behavior": "MergedWithPrevious", "invert": False}
 
 
-def _of_spaces(body: dict[str, Any], normalizers: Sequence[dict[str, Any]]) -> Steps | None:
+def _of_spaces(
+    body: dict[str, Any], normalizers: Sequence[dict[str, Any]], cuts: Sequence[dict[str, Any]]
+) -> Steps | None:
+    if not _parts_at_spaces(body):
+        return None
+    if not normalizers:
+        return _of_metaspace(cuts[0])
+    if cuts and list(cuts) != [_JOINED]:  # which finds no space any more
+        return None
+    prefix, alone = "", ()
+    if len(normalizers) == 2:
+        prefix = PREPEND if normalizers[0]["type"] == "Prepend" else ALONE
+    if prefix == ALONE:
+        alone = tuple(t["content"] for t in body["added_tokens"] if t["normalized"] and not t["special"])
+    return Steps(SPACES, 0, [], writes_spaces=True, prefix=prefix, unprefixed=alone)
+
+
+def _parts_at_spaces(body: dict[str, Any]) -> bool:
+    """Whether no token reaches over a space that stands behind something else, so that a text can be cut there."""
     model = body["model"]
-    crosses = re.compile(f"[^{SPACE}]{SPACE}")
     is_whole = model.get("ignore_merges") or model.get("end_of_word_suffix") or model.get("continuing_subword_prefix")
-    if model["type"] != "BPE" or is_whole or body["pre_tokenizer"] is not None or SPACE not in model["vocab"]:
+    if model["type"] != "BPE" or is_whole or SPACE not in model["vocab"]:
+        return False
+    crosses, apart = re.compile(f"[^{SPACE}]{SPACE}"), {token["content"] for token in body["added_tokens"]}
+    return not any(crosses.search(token) for token in model["vocab"] if token not in apart)
+
+
+def _of_metaspace(step: dict[str, Any]) -> Steps | None:
+    """Where no text is split, spaces are replaced, and nothing else."""
+    prefixes = {"first": FIRST, "never": ""}
+    if step["split"] or step["replacement"] != SPACE or step["prepend_scheme"] not in prefixes:
         return None
-    specials = {token["content"] for token in body["added_tokens"] if token["special"]}
-    if any(crosses.search(token) for token in model["vocab"] if token not in specials):
-        return None
-    regex = len(normalizers) == 2 and normalizers[0]["type"] == "Replace"
-    alone = tuple(token["content"] for token in body["added_tokens"] if token["normalized"]) if regex else ()
-    return Steps(SPACES, 0, [], writes_spaces=True, has_prefix=len(normalizers) == 2, unprefixed=alone)
+    return Steps(SPACES, 0, [], writes_spaces=True, prefix=prefixes[step["prepend_scheme"]])
 
 
 # -- added tokens --------------------------------------------------------------------------------------------------
 
 
-def _only_matches(token: dict[str, Any], writes_spaces: bool) -> bool:
-    """Special tokens are read as text; others are cut out wherever they stand, before or after the text is normalized."""
+def _only_matches(token: dict[str, Any], found: Steps | None) -> bool:
+    """Special tokens are read as text; others are cut out wherever they stand, before or after the text is normalized.
+
+    What stands behind such a token, and the token itself, may get a space before it as a text does: that is not known
+    here, but of tokens of which :data:`ALONE` says so.
+    """
     if token["special"] and not token["normalized"]:
         return True
     if token["single_word"] or token["lstrip"] or token["rstrip"] or token["content"] == "":
         return False
-    if not token["normalized"]:  # of these a prefix would make texts of their own
-        return not writes_spaces
-    return token["content"].isascii() and not (writes_spaces and " " in token["content"])
+    prefix, writes_spaces = (found.prefix, found.writes_spaces) if found else ("", False)
+    if not token["normalized"]:
+        return prefix == ""
+    if writes_spaces and not token["special"] and (prefix not in ("", ALONE) or " " in token["content"]):
+        return False
+    return token["content"].isascii()
 
 
 def cuts(body: dict[str, Any], found: Steps) -> Cuts:
     """Tables for the kernel."""
-    added = body["added_tokens"]
-    raw = [token for token in added if not token["normalized"]]
-    if all(token["special"] for token in raw):  # nothing is found of which one could be a part
-        raw = []
+    both = [[token for token in body["added_tokens"] if token["normalized"] is kind] for kind in (False, True)]
+    # where all of a kind are special, nothing is found that could be a part of one
+    raw, normal = ([] if all(token["special"] for token in tokens) else tokens for tokens in both)
     classes = case_classes() if found.rule == RULES[O200K] else character_classes()
     is_digit = numeric_characters() if found.digits else np.zeros(0, np.bool_)
-    trees = (*_tree(raw), *_tree([token for token in added if token["normalized"]]))
+    trees = (*_tree(raw), *_tree(normal))
     return Cuts(found.rule, found.digits, classes, is_digit, *trees)
 
 
@@ -211,7 +237,8 @@ def unit_tokenizer(body: dict[str, Any], found: Steps) -> Tokenizer:
 
     bare = {"added_tokens": [], "post_processor": None, "truncation": None, "padding": None}
     within = {"type": "Sequence", "pretokenizers": found.within} if found.within else None
-    spaces = _flat(body["normalizer"], "normalizers")[-1] if found.writes_spaces else None
+    replaced = {"type": "Replace", "pattern": {"String": " "}, "content": SPACE}
+    spaces = replaced if found.writes_spaces else None
     return Tokenizer.from_str(json.dumps({**body, **bare, "normalizer": spaces, "pre_tokenizer": within}))
 
 

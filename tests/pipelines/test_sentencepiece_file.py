@@ -15,6 +15,7 @@ from tokenizers import Tokenizer
 from pipelines.sentencepiece_file import SentencePieceError, read, tokenizer_body
 from pipelines.tokenizer_file import TokenizerFileError, file_digest, imported
 from pipelines.tokenizing import Encoder
+from pipelines.unit_rules import why_whole
 from pipelines.vocabulary import SPECIALS, plain_tokenizer
 
 sentencepiece = pytest.importorskip("sentencepiece")
@@ -60,6 +61,52 @@ def test_texts_are_looked_up_word_by_word(tmp_path):
             ids, offsets = encode.encode(pa.array(texts))
             for text, start, end in zip(texts, offsets, offsets[1:], strict=False):
                 assert ids[start:end].tolist() == encode.tokenizer.encode(text).ids, ascii(text)
+
+
+WRITES = {"type": "Replace", "pattern": {"String": " "}, "content": "\u2581"}
+METASPACE = {"type": "Metaspace", "replacement": "\u2581", "prepend_scheme": "first", "split": False}
+JOINED = {"type": "Split", "pattern": {"String": " "}, "behavior": "MergedWithPrevious", "invert": False}
+TOKEN = {"id": 399, "content": "[INST]", "single_word": False, "lstrip": False, "rstrip": False, "special": False}
+RAW, NORMALIZED = {**TOKEN, "normalized": False}, {**TOKEN, "normalized": True}
+PREPENDED = {"type": "Sequence", "normalizers": [{"type": "Prepend", "prepend": "\u2581"}, WRITES]}
+
+
+@pytest.mark.parametrize(
+    ("changes", "token", "looked_up"),
+    [
+        ({"normalizer": None, "pre_tokenizer": METASPACE}, None, True),
+        ({"normalizer": None, "pre_tokenizer": {**METASPACE, "prepend_scheme": "never"}}, RAW, True),
+        ({"normalizer": WRITES, "pre_tokenizer": JOINED}, RAW, True),
+        ({"normalizer": WRITES, "pre_tokenizer": JOINED}, NORMALIZED, True),
+        ({"normalizer": PREPENDED}, None, True),
+        ({"normalizer": PREPENDED}, {**NORMALIZED, "special": True}, True),
+        ({"normalizer": PREPENDED}, RAW, False),
+        ({"normalizer": PREPENDED}, NORMALIZED, False),
+        ({"normalizer": None, "pre_tokenizer": METASPACE}, RAW, False),
+        ({"normalizer": None, "pre_tokenizer": {**METASPACE, "split": True}}, None, False),
+        ({"normalizer": None, "pre_tokenizer": {**METASPACE, "prepend_scheme": "always"}}, None, False),
+    ],
+)
+def test_what_transformers_writes_of_such_models_is_looked_up_as_well(changes, token, looked_up):
+    body = tokenizer_body(learned(model_type="bpe", **BPE["as Llama"])) | changes
+    body["added_tokens"] = [*body["added_tokens"], *([token] if token else [])]
+    encode = Encoder(json.dumps(body).encode())
+    assert (encode.why_whole == "") is looked_up
+    texts = [*odd_texts(1000), "", " ", " a", "\u2581b", "[INST] a", "[INST]", "a[INST]", " [INST]  b", "[INST]\u2581c"]
+    ids, offsets = encode.encode(pa.array(texts))
+    for text, start, end in zip(texts, offsets, offsets[1:], strict=False):
+        assert ids[start:end].tolist() == encode.tokenizer.encode(text).ids, ascii(text)
+
+
+@pytest.mark.parametrize("change", [{"ignore_merges": True}, {"end_of_word_suffix": "</w>"}])
+def test_a_model_that_looks_at_whole_texts_is_not_looked_up(change):
+    body = tokenizer_body(learned(model_type="bpe", **BPE["as Llama"]))
+    body["model"] |= change
+    assert "pre-tokenizer" in why_whole(body)
+    body = tokenizer_body(learned(model_type="bpe", **BPE["as Llama"]))
+    assert why_whole(body) == ""
+    body["model"]["vocab"]["a\u2581b"] = 999  # a space behind something else
+    assert "pre-tokenizer" in why_whole(body)
 
 
 @pytest.mark.parametrize("model_type", ["bpe", "unigram"])
