@@ -7,10 +7,13 @@ import json
 
 import pytest
 from foreign_texts import odd_texts
+from test_shards import sharded
+from test_tokenizer_file import made, training
 from test_tokenizing import SAID
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
 from pipelines.rank_file import ENCODINGS, RankFileError, is_rank_file, tokenizer_body
+from pipelines.shard_reader import ShardReader
 from pipelines.tokenizer_file import TokenizerFileError, file_digest, imported
 from pipelines.tokenizing import Encoder
 from pipelines.vocabulary import SPECIALS, plain_tokenizer
@@ -104,6 +107,19 @@ def test_a_rank_file_is_imported_with_what_the_trainer_needs(known, tmp_path):
     encode = Encoder(json.dumps(body).encode())
     assert encode.why_whole == ""
     assert encode.encode(pa_column("some text"))[0].tolist() == tokenizer.encode("some text").ids
+
+
+def test_a_vocabulary_from_a_rank_file_is_sharded_with_tiktokens_ids(known, corpora, tmp_path):
+    (tmp_path / "own.tiktoken").write_bytes(lines(known))
+    documents = training(corpora, {"a/1": ("en", [SAID[0], f"{SAID[1]}\n  "])})
+    vocab = made(corpora, documents, tmp_path / "own.tiktoken", encoding="cl100k_base")
+    assert (vocab.facts["eos_id"], vocab.facts["size"]) == (100257, 100280)
+    reader = ShardReader.open(sharded(corpora, documents, vocab).part("a/1"))
+    reference = theirs(known, ENCODINGS["cl100k_base"].pattern)
+    rows = sorted(
+        reader.tokens(span.start, span.start + span.length).tolist() for span in reader.documents(0, reader.num_tokens)
+    )
+    assert rows == sorted([*reference.encode_ordinary(text), 100257] for text in (SAID[0], f"{SAID[1]}\n  "))
 
 
 def pa_column(text):

@@ -9,10 +9,13 @@ import struct
 import pyarrow as pa
 import pytest
 from foreign_texts import ODD, odd_texts
+from test_shards import sharded
+from test_tokenizer_file import made, training
 from test_tokenizing import SAID
 from tokenizers import Tokenizer
 
 from pipelines.sentencepiece_file import SentencePieceError, read, tokenizer_body
+from pipelines.shard_reader import ShardReader
 from pipelines.tokenizer_file import TokenizerFileError, file_digest, imported
 from pipelines.tokenizing import Encoder
 from pipelines.unit_rules import why_whole
@@ -197,6 +200,22 @@ def test_a_model_is_imported_with_what_the_trainer_needs(tmp_path):
     path.write_bytes(data)
     _, ids = imported(path, file_digest(path), "</s>", SPECIALS)
     assert ids == {"<|endoftext|>": 2, "<|pad|>": size, "<|user|>": size + 1, "<|assistant|>": size + 2}
+
+
+def test_a_vocabulary_from_a_model_is_sharded_with_the_models_ids(corpora, tmp_path):
+    data = learned(model_type="bpe", **BPE["as Llama"])
+    (tmp_path / "tokenizer.model").write_bytes(data)
+    said = [*SAID, "two  spaces and </s>"]
+    vocab = made(corpora, training(corpora, {"a/1": ("en", said)}), tmp_path / "tokenizer.model", end_token="</s>")
+    reference = theirs(data)
+    assert vocab.facts["eos_id"] == reference.eos_id()
+    assert vocab.facts["size"] == reference.get_piece_size() + 3
+    assert vocab.facts["fertility"]["totals"]["changed"] == 0
+    reader = ShardReader.open(sharded(corpora, corpora.store.open("training_documents", "mine"), vocab).part("a/1"))
+    rows = sorted(
+        reader.tokens(span.start, span.start + span.length).tolist() for span in reader.documents(0, reader.num_tokens)
+    )
+    assert rows == sorted([*reference.encode(text), reference.eos_id()] for text in said)
 
 
 # -- files that cannot be taken ------------------------------------------------------------------------------------
