@@ -52,6 +52,7 @@ def test_every_command_of_the_readme_runs(finished, tmp_path):
         "audit step",
         "audit document",
         "audit verify",
+        "audit overlap",
     ],
 )
 def test_every_verb_is_in_the_readme(verb):
