@@ -127,6 +127,7 @@ def audit_step(
             {
                 "checkpoint": _named(tracer.checkpoint),
                 "step": step,
+                "skipped": step in tracer.checkpoint.facts.get("skipped_steps", []),
                 "slots": len({r.slot for r in reads}),
                 "documents": rows,
             }
@@ -139,6 +140,8 @@ def audit_step(
         f"{len({r.doc_id for r in reads})} documents",
         highlight=False,
     )
+    if step in tracer.checkpoint.facts.get("skipped_steps", []):
+        console.print("the step was skipped: its data were read, no weight was changed (skipped.arrow says why)")
     console.print(
         table(
             "documents",

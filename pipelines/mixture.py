@@ -7,11 +7,12 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
+from pipelines.batch_sizes import slots_before
 from pipelines.cells import Cell, cells
 from pipelines.mixture_entries import SOURCE
 from pipelines.mixture_recipe import MixtureRecipe
 from pipelines.provenance.artifact import Artifact, Draft
-from pipelines.provenance.plan import Plan, PlanPart, PlanPhase, Segment
+from pipelines.provenance.plan import Plan, PlanPart, PlanPhase
 from pipelines.provenance.recipe import digest
 from pipelines.provenance.tables import rows_digest
 from pipelines.shares import phase_slots
@@ -73,9 +74,10 @@ def mixed(token_shards: Artifact, recipe: MixtureRecipe) -> Mixed:
         )
     ends = [first for first, _ in phases[1:]] + [recipe.steps + 1]
     slots: list[list[int]] = []
+    sizes = recipe.batches()
     for (first, entries), end in zip(phases, ends, strict=True):
         used = [sum(column) for column in zip(*slots, strict=True)] if slots else [0] * len(found)
-        slots.append(phase_slots((end - first) * recipe.batch_size, found, entries, recipe, used))
+        slots.append(phase_slots(slots_before(end, sizes) - slots_before(first, sizes), found, entries, recipe, used))
     return Mixed(found, [first for first, _ in phases], slots)
 
 
@@ -183,6 +185,6 @@ def _plan(found: Mixed, recipe: MixtureRecipe, vocabulary: Artifact, draft: Draf
         sequence_length=recipe.sequence_length,
         parts=parts,
         phases=[PlanPhase(slots=[given[index] for index in used]) for given in found.slots],
-        segments=[Segment(first_step=1, first_slot=0, batch_size=recipe.batch_size)],
+        segments=recipe.batches(),
         continued=len(found.slots) > 1,
     )

@@ -6,7 +6,9 @@ from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from pipelines.batch_sizes import segments
 from pipelines.mixture_entries import SOURCE, Entry, parsed_entry, parsed_phase, phases_of
+from pipelines.provenance.plan import Segment
 from pipelines.provenance.recipe import Recipe
 
 
@@ -16,6 +18,10 @@ class MixtureRecipe(Recipe):
     sequence_length: int = Field(default=256, ge=1, le=1 << 20, description="targets of a sequence")
     batch_size: int = Field(default=32, ge=1, le=1 << 20, description="sequences of a step")
     steps: int = Field(default=320, ge=1, description="steps of the run")
+    batch_warmup: list[str] = Field(
+        default_factory=list,
+        description="STEP=SIZE, ascending: up to this step batches have that size, behind the last of them batch_size",
+    )
     seed: int = Field(default=1, ge=0, description="another seed, another order")
     weights: list[str] = Field(
         default_factory=list,
@@ -71,6 +77,15 @@ class MixtureRecipe(Recipe):
                         f"{entry.text!r} asks for more epochs than max_epochs, which is {self.max_epochs}."
                     )
         return self
+
+    @model_validator(mode="after")
+    def _warms_up(self) -> Self:
+        self.batches()
+        return self
+
+    def batches(self) -> list[Segment]:
+        """Batch sizes by first step."""
+        return segments(self.batch_warmup, self.batch_size, self.steps)
 
     def by_phase(self) -> list[tuple[int, list[Entry]]]:
         """(first step, entries) of every phase."""

@@ -53,6 +53,9 @@ def test_every_command_of_the_readme_runs(finished, tmp_path):
         "audit document",
         "audit verify",
         "audit overlap",
+        "audit verify-run",
+        "plan",
+        "replay",
     ],
 )
 def test_every_verb_is_in_the_readme(verb):
