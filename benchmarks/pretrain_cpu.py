@@ -152,7 +152,7 @@ def measured(folder: Path, dtype: str, mode: str, rounds: int, steps: int, nanog
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="bf16 or, without its instructions, fp32 alone; 5 rounds")
+    parser.add_argument("--quick", action="store_true", help="five rounds of one step")
     parser.add_argument("--compiled", action="store_true", help="compiled networks as well")
     parser.add_argument("--nanogpt", default="", metavar="DIR", help="a checkout of karpathy/nanoGPT")
     options = parser.parse_args()
@@ -160,7 +160,7 @@ def main() -> None:
 
     torch.set_num_threads(1)
     fast = "bf16" if bf16_is_fast("cpu") else "fp32"
-    kinds = [(fast, "off")] if options.quick else [(dtype, "off") for dtype in dict.fromkeys(("fp32", fast))]
+    kinds = [(dtype, "off") for dtype in dict.fromkeys(("fp32", fast))]
     kinds += [(fast, "on")] if options.compiled else []
     found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as scratch:

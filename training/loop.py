@@ -95,7 +95,8 @@ class Run:
             final = state.keep_records(last)
             if state.is_over:
                 break
-            state.stop_if_asked()
+            if state.step < last:
+                state.stop_if_asked()
             asked = time.perf_counter()
         return final
 
