@@ -86,12 +86,11 @@ class ShardReader:
 
     def batches(self) -> Iterator[tuple[doc_ids.Ids, I64, Tokens]]:
         """Ids, offsets and tokens of some documents after others, [documents], [documents + 1] and [tokens]."""
-        for home, columns in enumerate(zip(*self._batches, strict=True)):
-            place = _Batches(*map(int, columns))  # type: ignore[arg-type]
-            file, first = self._files[place.file], int(self._token_starts[home])
-            offsets = file.words[place.offsets : place.offsets + place.size + 1]
-            tokens = file.tokens[first + place.lead : int(self._token_starts[home + 1]) + place.lead]
-            yield np.frombuffer(file.data, "S16", place.size, 8 * place.ids), offsets - offsets[0], tokens
+        for home, size in enumerate(self._batches.size.tolist()):
+            at, file = int(self._batches.offsets[home]), self._files[self._batches.file[home]]
+            begin, end = (self._token_starts[home : home + 2] + self._batches.lead[home]).tolist()
+            offsets = file.words[at : at + size + 1]
+            yield self._ids(home), offsets - offsets[0], file.tokens[begin:end]
 
     def num_sequences(self, length: int) -> int:
         """Sequences of ``length`` targets (length + 1 tokens, stride length) that the stream holds."""
