@@ -10,8 +10,6 @@ import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import numpy as np
 import pyarrow as pa
@@ -93,12 +91,7 @@ class BandHashes:
                 row[place[(numbers - begin)[here]]] = hashes[here]
                 tables.write(BANDS, pa.table([row], schema=BANDS_SCHEMA))
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
         self._file.close()
 
 

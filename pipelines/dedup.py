@@ -13,7 +13,9 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from contextlib import ExitStack
-from typing import NamedTuple
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
 
 import numpy as np
 import pyarrow as pa
@@ -118,32 +120,19 @@ def cluster(
     bands, rows = bands_and_rows(recipe, widths.pop())
     order = ranked(names, recipe.prefer)
     inputs = [[artifacts[i] for artifacts in (cleans, signatures, raws) if artifacts] for i in order]
-    # by any other order than that of the sources, a later source may hold the document that stays
-    is_fold = recipe.keep == "order"
-    holding = recipe.model_dump(include=set(ContainmentRecipe.model_fields)) if recipe.containment else {}
+    steering = _steerings(inputs, recipe, bands, rows)
     parts: list[Artifact] = []  # by rank
     with ExitStack() as stack:
 
         @functools.cache
         def everything() -> _Settled:
-            in_rank, signed = [cleans[i] for i in order], [signatures[i] for i in order]
-            dated = [raws[i] for i in order] if raws else []
-            corpus = in_order(in_rank, signed, dated, recipe.keep, recipe.quality)
-            earlier = list(parts) if is_fold and not recipe.containment else []
-            hashes = BandHashes(corpus, signed, len(earlier), bands, rows, draft.store.scratch)
-            stack.enter_context(hashes)
-            held = containment.held(corpus, in_rank, recipe) if recipe.containment else containment.NOTHING
-            near = near_duplicates(corpus, signed, hashes, earlier, recipe.threshold, held)
-            return _Settled(len(earlier), _fates(corpus, near, earlier), hashes)
+            done = parts if _is_fold(recipe) and not recipe.containment else []
+            return stack.enter_context(_settled(inputs, list(done), recipe, (bands, rows), draft.store.scratch))
 
         for rank, index in enumerate(order):
-            steering = _PartRecipe(
-                threshold=recipe.threshold, bands=bands, rows=rows, keep=recipe.keep,
-                quality=recipe.quality if recipe.keep == "quality" else "", **holding,
-                earlier=_digest_of(inputs[:rank] if is_fold else inputs),
-            )  # fmt: skip
             parts.append(draft.part(
-                names[index], steering, inputs[rank], lambda part, rank=rank: _sealed(everything(), rank, recipe, part)
+                names[index], steering[rank], inputs[rank],
+                lambda part, rank=rank: _sealed(everything(), rank, recipe, part),
             ))  # fmt: skip
     chosen = [parts[order.index(index)] for index in range(len(names))]
     counts = summed_counts(chosen)
@@ -152,16 +141,54 @@ def cluster(
     return draft.seal(counts=counts, facts=facts, rows=rows_of_parts(chosen), parts=chosen)
 
 
-class _Settled(NamedTuple):
+def _is_fold(recipe: DedupRecipe) -> bool:
+    """Whether a later source changes nothing before it: by another order, it may hold the document that stays."""
+    return recipe.keep == "order"
+
+
+def _steerings(inputs: Sequence[Sequence[Artifact]], recipe: DedupRecipe, bands: int, rows: int) -> list[_PartRecipe]:
+    """By rank of the source."""
+    chosen = recipe.model_dump(include=set(ContainmentRecipe.model_fields)) if recipe.containment else {}
+    chosen |= {"threshold": recipe.threshold, "bands": bands, "rows": rows, "keep": recipe.keep}
+    contents = [[artifact.content for artifact in one] for one in inputs]
+    return [
+        _PartRecipe(
+            **chosen, quality=recipe.quality if recipe.keep == "quality" else "",
+            earlier=digest(canonical_json(contents[:rank] if _is_fold(recipe) else contents)),
+        )
+        for rank in range(len(inputs))
+    ]  # fmt: skip
+
+
+@dataclass
+class _Settled:
     """What becomes of the documents of all sources but the first, which were settled before."""
 
     first: int  # rank of the first source of which it says something
     fates: list[pa.Table]  # by rank from there on, sorted by doc_id
     hashes: BandHashes
 
+    def __enter__(self) -> Self:
+        return self
 
-def _digest_of(inputs: Sequence[Sequence[Artifact]]) -> str:
-    return digest(canonical_json([[artifact.content for artifact in one] for one in inputs]))
+    def __exit__(self, *raised: object) -> None:
+        self.hashes.close()
+
+
+def _settled(
+    inputs: Sequence[Sequence[Artifact]],
+    earlier: list[Artifact],
+    recipe: DedupRecipe,
+    bands_rows: tuple[int, int],
+    scratch: Path,
+) -> _Settled:
+    """Compare the documents of the sources behind ``earlier``, all given by rank, with one another and with those."""
+    cleans, signed, dated = ([one[kind] for one in inputs if len(one) > kind] for kind in range(3))
+    corpus = in_order(cleans, signed, dated, recipe.keep, recipe.quality)
+    hashes = BandHashes(corpus, signed, len(earlier), *bands_rows, scratch)
+    held = containment.held(corpus, cleans, recipe) if recipe.containment else containment.NOTHING
+    near = near_duplicates(corpus, signed, hashes, earlier, recipe.threshold, held)
+    return _Settled(len(earlier), _fates(corpus, near, earlier), hashes)
 
 
 def _names(cleans: Sequence[Artifact], signatures: Sequence[Artifact], raws: Sequence[Artifact]) -> list[str]:
@@ -181,7 +208,7 @@ def _sealed(settled: _Settled, rank: int, recipe: DedupRecipe, draft: Draft) -> 
     gone = rows.filter(rows["survivor"].is_valid()).select(MERGED.names).cast(MERGED)
     draft.write("merged.arrow", gone)
     draft.write(fates.FILE, rows)
-    if recipe.keep == "order" and not recipe.containment:
+    if _is_fold(recipe) and not recipe.containment:
         settled.hashes.write_index(rank, stays, draft)
     methods = gone["method"].to_pylist()
     by_method = {f"merged_{n}": methods.count(n) for n in METHODS if n != CONTAINED or recipe.containment}
