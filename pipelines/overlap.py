@@ -32,7 +32,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipelines import words
-from pipelines.overlap_kernel import LABEL, REACH, hash_table, scanned, whole_items
+from pipelines.overlap_kernel import LABEL, REACH, begun, hash_table, scanned, whole_items
 
 U64, I64 = NDArray[np.uint64], NDArray[np.int64]
 
@@ -158,15 +158,24 @@ class OverlapIndex:
         ahead = np.flatnonzero(((self.lengths > 0) & (self.lengths < self.ngram)) | (self._asked >= self.phrase_floor))
         return self._by_prefix(ahead, behind, self.phrase_floor)
 
+    @property
+    def _prefix(self) -> int:
+        """Words that the longer one of a question and an answer has where both are short."""
+        return -(-self.phrase_floor // 2)
+
     @cached_property
-    def _shorter(self) -> tuple[_Table, I64, I64] | None:
-        """The same where neither question nor answer is that long, by the first words of the longer one."""
-        if not self._brief.any():
-            return None
+    def _shorter(self) -> tuple[NDArray[np.uint8], _Table, I64, I64]:
+        """The same where neither question nor answer is that long, by the first words of the longer one.
+
+        They are few, and first (1) and last (2) words are asked for before anything is hashed: 12 bits of each.
+        """
         asks = 2 * self._asked >= self.num_words
-        return self._by_prefix(
-            np.flatnonzero(self._brief & asks), np.flatnonzero(self._brief & ~asks), -(-self.phrase_floor // 2)
-        )
+        ahead, behind = np.flatnonzero(self._brief & asks), np.flatnonzero(self._brief & ~asks)
+        begins = np.concatenate([self._offsets[ahead], self._offsets[behind] + self._asked[behind]])
+        ends = np.zeros(1 << 12, np.uint8)
+        ends[self._hashes[begins] >> np.uint64(52)] = 1
+        ends[self._hashes[begins + self._prefix - 1] >> np.uint64(52)] |= 2
+        return ends, *self._by_prefix(ahead, behind, self._prefix)
 
     def _by_prefix(self, ahead: I64, behind: I64, size: int) -> tuple[_Table, I64, I64]:
         """By the hash of so many words: items that begin so, and, from ``len(self)`` on, those whose answer does."""
@@ -215,19 +224,25 @@ class OverlapIndex:
 
     def _found(self, hashes: U64, offsets: I64) -> tuple[I64, I64]:
         """(word at which it begins, gram)"""
-        at, grams = scanned(hashes, offsets, self.ngram, *self._long)
-        whole = np.where(self.num_words < self.ngram, self.lengths, 0), self._whole
-        found = [(at, grams)]
-        for some, size in ((self._short, self.phrase_floor), (self._shorter, -(-self.phrase_floor // 2))):
-            if some is None:
-                continue
-            table, candidates, items = some
-            begins, prefixes = scanned(hashes, offsets, size, *table)
-            homes = np.searchsorted(offsets, begins, side="right")
-            inside = offsets[homes - 1], offsets[homes]  # where the documents begin and end in which they lie
-            also, short = whole_items(hashes, begins, prefixes, inside, candidates, items, whole, self._apart)
-            found.append((also, np.searchsorted(self.grams, self._whole[short])))
+        found = [scanned(hashes, offsets, self.ngram, *self._long)]
+        table, *items = self._short
+        found.append(self._shown_whole(hashes, offsets, scanned(hashes, offsets, self.phrase_floor, *table), *items))
+        if self._brief.any():
+            ends, table, *items = self._shorter
+            here = begun(hashes, offsets, self._prefix, ends, table.keys, table.values)
+            found.append(self._shown_whole(hashes, offsets, here, *items))
         return np.concatenate([at for at, _ in found]), np.concatenate([grams for _, grams in found])
+
+    def _shown_whole(
+        self, hashes: U64, offsets: I64, found: tuple[I64, I64], candidates: I64, items: I64
+    ) -> tuple[I64, I64]:
+        """As :meth:`_found`, of short items: where the first words of one were found, it may stand."""
+        begins, prefixes = found
+        homes = np.searchsorted(offsets, begins, side="right")
+        inside = offsets[homes - 1], offsets[homes]  # where the documents begin and end in which they lie
+        whole = np.where(self.num_words < self.ngram, self.lengths, 0), self._whole
+        at, short = whole_items(hashes, begins, prefixes, inside, candidates, items, whole, self._apart)
+        return at, np.searchsorted(self.grams, self._whole[short])
 
     def matches(self, texts: pa.Array) -> Matches:
         """The items that each of these documents overlaps with."""

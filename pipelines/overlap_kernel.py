@@ -64,6 +64,29 @@ def scanned(hashes, offsets, n, keys, values, bitmap):
 
 
 @njit(cache=True, nogil=True)
+def begun(hashes, offsets, n, ends, keys, values):
+    """As :func:`scanned` for few grams: of their first (1) and last (2) words, ``ends`` [4096] knows 12 bits."""
+    size = keys.size
+    at, found = np.empty(256, np.int64), np.empty(256, np.int64)
+    count = 0
+    for doc in range(offsets.size - 1):
+        for word in range(offsets[doc], offsets[doc + 1] - n + 1):
+            if ends[hashes[word] >> np.uint64(52)] & (ends[hashes[word + n - 1] >> np.uint64(52)] >> 1) & 1 == 0:
+                continue
+            key = gram_hash(hashes, word, n)
+            slot = np.int64(key & np.uint64(size - 1))
+            while values[slot] >= 0 and keys[slot] != key:
+                slot = (slot + 1) & (size - 1)
+            if values[slot] >= 0:
+                if count == at.size:
+                    at = np.concatenate((at, np.empty(count, np.int64)))
+                    found = np.concatenate((found, np.empty(count, np.int64)))
+                at[count], found[count] = word, values[slot]
+                count += 1
+    return at[:count].copy(), found[:count].copy()
+
+
+@njit(cache=True, nogil=True)
 def whole_items(hashes, begins, prefixes, inside, candidates, items, whole, apart):
     """(word at which it begins, item) of every short item that stands whole, or its question and answer apart.
 
