@@ -17,18 +17,15 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from pipelines import consumption
 from pipelines.provenance.order import order_key
-from pipelines.provenance.tables import read_table, write_table
 from training import checkpoints, guard, stopping
 from training.batches import Batch, Batches
-from training.models.names import ours, published
 from training.objectives import Objective
-from training.optimizers import optimizer, optimizer_state, restore
-from training.parallel import fill, number, parallel, recompute, whole
+from training.parallel import number
 from training.recipes import OptimisationRecipe
-from training.records import METRICS, Meter, Row, Waiting, arrived, losses_table, report, rows_of
+from training.records import METRICS, Waiting, arrived, report
 from training.schedules import learning_rate
+from training.state import State
 
 LOG_EVERY = 10  # steps; reading a loss waits for the device, so it is not done every step
 BEST, FINAL = "best", "final"  # directories of a run with patience
@@ -101,32 +98,8 @@ class Run:
         return final
 
 
-class _State:
-    """Weights, moments and records of a run as it goes."""
-
-    def __init__(self, run: Run) -> None:
-        self.run, self.recipe = run, run.recipe
-        self.network = run.task.objective.network
-        run.task.objective.to(run.device).train()
-        if run.recomputed:
-            recompute(run.task.objective)
-        self.parallel = parallel(run.task.objective, run.world_size, run.sharding, run.recipe.dtype)
-        self.optimizer = optimizer(self.network, run.recipe)
-        self.forward = torch.compile(self.parallel.module) if run.recipe.compile == "on" else self.parallel.module
-        self.step = 0
-        self.is_over = False
-        self.consumed = consumption.START
-        self.evaluations: list[dict[str, Any]] = []
-        self.rows: list[Row] = []
-        self.skipped: list[tuple[int, float, float, str]] = []
-        self.waiting: list[Waiting] = []
-        self.reported = 0  # rows that are in metrics.jsonl
-        self.waits: dict[int, float] = {}  # seconds that a step waited for its batch
-        self.unchained: list[tuple[bytes, ...]] = []  # hashes of sequences that are not in the chain yet
-        self.rolling = run.directory / "rolling"
-        self.processes: list[list[Any]] = [self._processes()]
-        name = torch.cuda.get_device_name(run.device) if run.device.type == "cuda" else run.device.type
-        self.meter = Meter(self.network.recipe, name, run.world_size)
+class _State(State):
+    """A run as it goes."""
 
     # -- one step --------------------------------------------------------------------------------------------
 
@@ -279,18 +252,6 @@ class _State:
             self.run.say(f"step {self.step} evaluated: {told}")
         self.started()
 
-    def _chain(self) -> None:
-        """Extend the consumption chain by what all processes fed since the last time, in slot order."""
-        shares = [self.unchained]
-        if self.run.world_size > 1:
-            gathered: list[Any] = [None] * self.run.world_size
-            dist.all_gather_object(gathered, self.unchained)
-            shares = gathered
-        for step_shares in zip(*shares, strict=True):
-            for hashes in step_shares:
-                self.consumed = consumption.extended(self.consumed, hashes)
-        self.unchained = []
-
     def _barrier(self) -> None:
         if self.run.world_size > 1:
             dist.barrier()
@@ -305,28 +266,6 @@ class _State:
             checkpoints.prune(self.rolling)
         self.started()
         return saved
-
-    def _write(self, root: Path, *, ended: bool = False) -> checkpoints.Checkpoint | None:
-        self._chain()
-        weights = published(self.network.recipe, whole(self.network.state_dict()))
-        moments = whole(optimizer_state(self.network, self.optimizer))
-        if self.run.rank != 0:
-            return None
-        state = {
-            "step": self.step,
-            "consumption": self.consumed.hex(),
-            "identity": self.run.identity,
-            "evaluations": self.evaluations,
-            "processes": self.processes,
-        }
-
-        def finish(folder: Path) -> None:
-            if self.skipped:
-                write_table(folder / guard.SKIPPED, guard.table(self.skipped))
-            if ended:
-                self.run.task.finish(folder)
-
-        return checkpoints.save(root, state, weights, moments, losses_table(self.rows), self.run.header, finish)
 
     def resume(self) -> None:
         """Go on from the newest whole checkpoint, if there is one."""
@@ -344,21 +283,3 @@ class _State:
         if here[1:] != self.processes[-1][1:]:
             self.processes = [*self.processes, here]
             self.run.say("on other processes than before: the same data, and results equal to rounding only")
-
-    def _processes(self) -> list[Any]:
-        """Who takes the steps from the next one on: its number, processes, threads of each, how the model is cut."""
-        run = self.run
-        return [self.step + 1, run.world_size, torch.get_num_threads(), run.sharding if run.world_size > 1 else "none"]
-
-    def load(self, found: checkpoints.Checkpoint) -> None:
-        """Stand where a checkpoint was written."""
-        skipped = found.path / guard.SKIPPED
-        self.skipped = [tuple(row.values()) for row in read_table(skipped).to_pylist()] if skipped.exists() else []
-        fill(self.network, ours(self.network.recipe, found.model()))
-        restore(self.network, self.optimizer, found.optimizer(), found.step - len(self.skipped))
-        self.step, self.consumed = found.step, bytes.fromhex(found.state["consumption"])
-        self.unchained, self.waiting = [], []
-        self.evaluations = list(found.state["evaluations"])
-        self.processes = list(found.state["processes"])
-        self.rows = rows_of(found.losses())
-        self.reported = len(self.rows)
