@@ -136,12 +136,15 @@ def measured(folder: Path, dtype: str, mode: str, rounds: int, steps: int, nanog
     site = str(Path(torch.__file__).parents[1])  # peers run on our torch: it is not what is compared
     with Peer(python, script, site, "nanogpt", nanogpt) as nano, Peer(python, script, site, "trainer") as trainer:
         peers = {"nanogpt": nano, "hf_trainer": trainer} if mode == "off" else {"nanogpt": nano}
+        names = [*ours, *peers]
         for number in range(rounds + 1):
-            for name, one in ours.items():
-                seconds.setdefault(name, []).append(one.take(steps) / steps)
-            for name, peer in peers.items():
-                told[name] = peer.ask(**asked, steps=steps)
-                seconds.setdefault(name, []).append(told[name]["seconds"] / steps)
+            for name in names[number % len(names) :] + names[: number % len(names)]:  # nobody always comes first
+                if name in ours:
+                    spent = ours[name].take(steps)
+                else:
+                    told[name] = peers[name].ask(**asked, steps=steps)
+                    spent = told[name]["seconds"]
+                seconds.setdefault(name, []).append(spent / steps)
             if number == 0:  # the first round warms up, and its losses are compared
                 first = {"stemma": ours["stemma"].losses[0], **{n: t["losses"][0] for n, t in told.items()}}
                 seconds = {name: [] for name in seconds}
