@@ -43,8 +43,8 @@ def test_verify_run_recomputes_what_was_fed(encoded, stemma):
 def test_verify_run_says_so_where_shards_are_others(encoded, stemma, monkeypatch):
     from pipelines import consumption
 
-    honest = consumption.sequence_hash
-    monkeypatch.setattr(consumption, "sequence_hash", lambda row: honest(row[::-1]))
+    honest = consumption.planned_rows
+    monkeypatch.setattr(consumption, "planned_rows", lambda *asked: honest(*asked) + 1)
     assert "NOT EQUAL" in stemma(encoded, "audit", "verify-run", "demo", code=4)
 
 
