@@ -86,11 +86,12 @@ def spans(data, offsets, bounds, whose, goes):
         begin, end, start, stop = offsets[doc], offsets[doc + 1], bounds[first], bounds[unit]
         if start == begin:
             stop = _behind_blank_lines(data, stop, end)
-        if stop == end:
-            while start > begin and _is_white(data[start - 1]):
+        while True:
+            while stop == end and start > begin and _is_white(data[start - 1]):
                 start -= 1
-        if count and out[count - 1, 0] == doc and out[count - 1, 2] >= start - begin:  # nothing but blanks between
-            count -= 1
+            if count == 0 or out[count - 1, 0] != doc or out[count - 1, 2] < start - begin:
+                break
+            count -= 1  # nothing but blanks between
             start = begin + out[count, 1]
         row = out[count]
         row[0], row[1], row[2] = doc, start - begin, stop - begin

@@ -164,6 +164,12 @@ def test_spans_and_digests_lead_from_the_text_to_what_is_left(corpora):
     assert num_cuts == 4
 
 
+def test_blank_lines_around_what_was_cut_do_not_stay_alone(corpora):
+    recipe = LINES.model_copy(update={"min_documents": 2, "min_words_left": 0})
+    artifact = cut(corpora, {"a/1": [FOOT], "b/1": [f"\n{FOOT}\n\n{FOOT}\n\n{FOOT}"]}, recipe)
+    assert texts(artifact) == {doc_id("a/1:0"): FOOT, doc_id("b/1:0"): ""}
+
+
 # -- against a plain reading of the rule -------------------------------------------------------------------------
 
 POOL = ["", " ", "short", FOOT, FOOT.upper() + " .", FOOT.replace("northern", "söuthern"), "x y z", "--- ", "\t* * *"]

@@ -8,6 +8,7 @@ import pytest
 import torch
 from echo import echo, names
 
+import training.export
 from pipelines.provenance.manifest import Key
 from pipelines.provenance.store import Store
 from training.export import ExportError, export, generation_config, readme, tokenizer_config
@@ -50,11 +51,20 @@ def test_weights_that_transformers_fills_up_or_passes_over_are_no_export(tmp_pat
     assert not (tmp_path / "out").exists()
 
 
-def test_a_tokenizer_that_does_not_give_text_back_is_no_export(tmp_path):
-    """64 words cannot spell the sample; the weights alone would have passed."""
+def test_a_tokenizer_that_transformers_reads_in_another_way_is_no_export(tmp_path, monkeypatch):
+    def with_one_token_more(*given):
+        return {**tokenizer_config(*given), "additional_special_tokens": ["column"]}
+
+    monkeypatch.setattr(training.export, "tokenizer_config", with_one_token_more)
     with pytest.raises(ExportError, match="AutoTokenizer splits a sample into"):
         export(model_of(tmp_path / "store"), tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_tokenizer_that_loses_text_is_exported_as_it_is(tmp_path):
+    """64 words cannot spell the sample; what a vocabulary loses is counted where it is taken in."""
+    export(model_of(tmp_path / "store"), tmp_path / "out")
+    assert (tmp_path / "out" / "tokenizer.json").exists()
 
 
 def test_the_readme_tells_the_facts_there_are_and_no_others(tmp_path):
@@ -101,7 +111,7 @@ def test_generation_ends_where_documents_end(tmp_path):
 def test_an_export_into_an_empty_directory_that_fails_leaves_none(tmp_path):
     (tmp_path / "out").mkdir()
     with pytest.raises(ExportError):
-        export(model_of(tmp_path / "store"), tmp_path / "out")
+        export(model_of(tmp_path / "store", lambda w: w.pop("model.norm.weight")), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
