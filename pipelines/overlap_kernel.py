@@ -32,7 +32,7 @@ def hash_table(grams, size, bits):
 @njit(cache=True, nogil=True)
 def scanned(hashes, offsets, n, keys, values, bitmap):
     """(word at which it begins, value) of every n-gram inside a document that the table holds."""
-    size, bits = keys.size, bitmap.size * 64
+    bits = bitmap.size * 64
     at, found = np.empty(256, np.int64), np.empty(256, np.int64)
     count = 0
     power, salt = np.uint64(1), np.uint64(n) * LENGTH_SALT
@@ -51,9 +51,7 @@ def scanned(hashes, offsets, n, keys, values, bitmap):
             bit = np.int64(key >> np.uint64(20)) & (bits - 1)
             if (bitmap[bit >> 6] >> np.uint64(bit & 63)) & np.uint64(1) == 0:
                 continue
-            slot = np.int64(key & np.uint64(size - 1))
-            while values[slot] >= 0 and keys[slot] != key:
-                slot = (slot + 1) & (size - 1)
+            slot = _slot_of(key, keys, values)
             if values[slot] >= 0:
                 if count == at.size:
                     at = np.concatenate((at, np.empty(count, np.int64)))
@@ -63,10 +61,18 @@ def scanned(hashes, offsets, n, keys, values, bitmap):
     return at[:count].copy(), found[:count].copy()
 
 
+@njit(cache=True, nogil=True, inline="always")
+def _slot_of(key, keys, values):
+    """Where a key stands in the table of grams, or the free place (value below 0) that ends the search."""
+    slot = np.int64(key & np.uint64(keys.size - 1))
+    while values[slot] >= 0 and keys[slot] != key:
+        slot = (slot + 1) & (keys.size - 1)
+    return slot
+
+
 @njit(cache=True, nogil=True)
 def begun(hashes, offsets, n, ends, keys, values):
     """As :func:`scanned` for few grams: of their first (1) and last (2) words, ``ends`` [4096] knows 12 bits."""
-    size = keys.size
     at, found = np.empty(256, np.int64), np.empty(256, np.int64)
     count = 0
     for doc in range(offsets.size - 1):
@@ -74,9 +80,7 @@ def begun(hashes, offsets, n, ends, keys, values):
             if ends[hashes[word] >> np.uint64(52)] & (ends[hashes[word + n - 1] >> np.uint64(52)] >> 1) & 1 == 0:
                 continue
             key = gram_hash(hashes, word, n)
-            slot = np.int64(key & np.uint64(size - 1))
-            while values[slot] >= 0 and keys[slot] != key:
-                slot = (slot + 1) & (size - 1)
+            slot = _slot_of(key, keys, values)
             if values[slot] >= 0:
                 if count == at.size:
                     at = np.concatenate((at, np.empty(count, np.int64)))
