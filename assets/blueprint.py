@@ -15,11 +15,11 @@ from assets.making import Blueprint, Runtime
 from evals import bundle, card, gate, harness, scores, suites
 from pipelines import hub_file, mixture, shards, tokenizer_file, vocabulary
 from pipelines.provenance.artifact import Artifact, Draft
-from pipelines.provenance.lineage import ancestor
+from pipelines.provenance.lineage import ancestor, milestone
 from pipelines.provenance.manifest import Key
 from pipelines.provenance.store import Store
 from pipelines.spec import Spec
-from training import finetune, finetune_data, pretrain, recipes, shapes
+from training import finetune, finetune_data, importing, pretrain, recipes, shapes
 from training.numerics import numerics
 
 # -- tokens ----------------------------------------------------------------------------------------------------
@@ -96,20 +96,49 @@ def mixtures(spec: Spec, run: str) -> Blueprint:
 # -- models ----------------------------------------------------------------------------------------------------
 
 
+def imported_model(spec: Spec, name: str) -> Blueprint:
+    said = spec.document.models[name]
+    try:
+        directory, origin = importing.model_directory(said.path, spec.path.parent)
+        digest = importing.files_digest(directory)
+    except ValueError as error:
+        raise spec.error(("models", name, "path"), str(error).removesuffix(".")) from None
+    return Blueprint(
+        importing.IMPORT_VERSION,
+        importing.ImportRecipe(files_digest=digest, origin=origin, licence=said.license),
+        [],
+        lambda inputs, recipe, draft, runtime: importing.import_model(directory, recipe, draft),
+        pinned=True,
+    )
+
+
+def _base(spec: Spec, run: str) -> list[Key]:
+    """What a run begins from."""
+    base = spec.run(run).base
+    return [Key("imported_model" if base in spec.document.models else "pretrained_model", base)] if base else []
+
+
 def pretrained_model(spec: Spec, run: str) -> Blueprint:
     mixed = spec.recipe(mixture.MixtureRecipe, ("runs", run, "mixture"))
     recipe = recipes.resolve(shapes.recipe_of(spec, run, mixed.sequence_length))
     compute = spec.recipe(recipes.Compute, ("runs", run, "compute"))
     declared = numerics(recipe.compile, compute.processes, 0, compute.sharding, recompute=compute.recompute)
+
+    def through(store: Store) -> list[Artifact]:
+        said = spec.run(run)
+        return [store.open("mixture", run), milestone(store.open("pretrained_model", said.base), said.base_step)]
+
     return Blueprint(
         pretrain.PRETRAIN_VERSION,
         recipe,
-        [Key("mixture", run)],
+        [Key("mixture", run), *_base(spec, run)],
         lambda inputs, recipe, draft, runtime: pretrain.pretrain(
-            inputs[0], recipe, draft, numerics=declared, launch=runtime.launch, scratch=runtime.scratch
+            inputs[0], recipe, draft, base=next(iter(inputs[1:]), None), numerics=declared, launch=runtime.launch,
+            scratch=runtime.scratch,
         ),
         numerics=declared,
-    )
+        through=through if spec.run(run).base_step else None,
+    )  # fmt: skip
 
 
 def _demo_recipe(task: str) -> recipes.FinetuneRecipe:
@@ -298,6 +327,7 @@ BLUEPRINTS: dict[str, Callable[[Spec, str], Blueprint]] = {
     "token_shards": token_shards,
     "heldout_shards": heldout_shards,
     "mixture": mixtures,
+    "imported_model": imported_model,
     "pretrained_model": pretrained_model,
     "finetuning_shards": finetuning_shards,
     "finetuned_model": finetuned_model,

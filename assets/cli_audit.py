@@ -27,7 +27,7 @@ from assets.examples import texts_of
 from assets.side_by_side import comparison
 from pipelines.provenance.artifact import Artifact
 from pipelines.provenance.files import StoreError
-from pipelines.provenance.lineage import ancestors, checkpoint
+from pipelines.provenance.lineage import CHECKPOINTS, ancestors, bases, checkpoint
 from pipelines.provenance.manifest import Key
 from pipelines.provenance.store import Store
 from pipelines.provenance.trace import Fate, Read, Tracer, fates, find_documents, known
@@ -57,6 +57,10 @@ def audit_checkpoint(name: RunArgument = "demo", json: JsonOption = False, store
                 "consumption_recomputed": fed,
                 "numerics": found.manifest.numerics,
                 "sources": sources,
+                "bases": [
+                    {"checkpoint": _named(base), "facts": base.facts, "sources": _sources(base)}
+                    for base in bases(found)
+                ],
                 "lineage": [_named(a) for a in family],
             }
         )
@@ -64,6 +68,16 @@ def audit_checkpoint(name: RunArgument = "demo", json: JsonOption = False, store
         _show_checkpoint(found, family, sources, fed, same=same)
     if not same:
         raise typer.Exit(UNVERIFIED)
+
+
+def _show_reading(model: Artifact) -> None:
+    """The sources of one model in the line of those that began from each other."""
+    title = f"what {escape(model.key.partition)} read"
+    if model.key.asset == "imported_model":
+        console.print(f"{title}: not known here; the model came from elsewhere", highlight=False)
+    elif sources := _sources(model):
+        rows = [[s["part"], s["licence"], s["docs"], s["tokens"], s["slots"], f"{s['epochs']:.2f}"] for s in sources]
+        console.print(table(title, "source", "licence", "#docs", "#tokens", "#sequences", "#epochs", rows=rows))
 
 
 def _show_checkpoint(
@@ -81,11 +95,9 @@ def _show_checkpoint(
         )
     facts = [[name, str(value)] for name, value in found.facts.items() if not isinstance(value, (dict, list))]
     console.print(table("facts", "fact", "value", rows=facts))
+    for model in (found, *bases(found)):
+        _show_reading(model)
     if sources:
-        rows = [[s["part"], s["licence"], s["docs"], s["tokens"], s["slots"], f"{s['epochs']:.2f}"] for s in sources]
-        console.print(
-            table("what it read", "source", "licence", "#docs", "#tokens", "#sequences", "#epochs", rows=rows)
-        )
         by_licence: Counter[str] = Counter()
         for source in sources:
             by_licence[source["licence"]] += source["slots"]
@@ -254,7 +266,7 @@ def _identified(store: Store, path: Path) -> Artifact:
     from pipelines.provenance.manifest import file_entry
 
     wanted = file_entry(path.parent, path.name).blake3
-    keys = {Key(k.asset, k.partition) for k in store.keys() if k.asset in ("pretrained_model", "finetuned_model")}
+    keys = {Key(k.asset, k.partition) for k in store.keys() if k.asset in CHECKPOINTS}
     for key in sorted(keys):
         published = store.get(key)
         for artifact in [*([published] if published else []), *store.sealed(key)]:
@@ -267,7 +279,9 @@ def _identified(store: Store, path: Path) -> Artifact:
 
 
 def _sources(found: Artifact) -> list[dict[str, Any]]:
-    mixture = next((a for a in ancestors(found) if a.key.asset == "mixture"), None)
+    mixture = next(
+        (a for a in ancestors(found) if a.key.asset == "mixture" and found.key.asset != "imported_model"), None
+    )
     return mixture.table("sources.arrow").to_pylist() if mixture else []
 
 
@@ -295,10 +309,12 @@ def _answer(store: Store, doc_id: bytes, artifact: Artifact) -> dict[str, Any]:
     seen_by = []
     for key in store.keys():
         if key.asset == "pretrained_model" and not key.part:
-            reads = Tracer(store.open(*key)).reads(doc_id)
+            model = store.open(*key)
+            reads = Tracer(model).reads(doc_id)
             seen_by.append(
                 {
                     "checkpoint": key.partition,
+                    "began_from": [base.key.partition for base in bases(model)],
                     "reads": [
                         {"step": r.step, "slot": r.slot, "first_token": r.start, "tokens": r.length} for r in reads
                     ],
@@ -393,7 +409,9 @@ def _show_answer(answer: dict[str, Any]) -> None:
         reads = model["reads"]
         steps = ", ".join(dict.fromkeys(str(r["step"]) for r in reads)) or "never"
         console.print(
-            f"read by [bold]{model['checkpoint']}[/] in {len(reads)} sequences, steps: {steps}", highlight=False
+            f"read by [bold]{model['checkpoint']}[/] in {len(reads)} sequences, steps: {steps}"
+            + (f" (it began from {', then '.join(model['began_from'])})" if model["began_from"] else ""),
+            highlight=False,
         )
 
 

@@ -11,6 +11,7 @@ SUITES = dg.DynamicPartitionsDefinition(name="suite")
 CLASSIFIERS = dg.DynamicPartitionsDefinition(name="classifier")
 REFERENCES = dg.DynamicPartitionsDefinition(name="reference")
 VOCABULARIES = dg.DynamicPartitionsDefinition(name="vocabulary")
+MODELS = dg.DynamicPartitionsDefinition(name="model")
 RUNS = dg.DynamicPartitionsDefinition(name="run")
 FINETUNES = dg.DynamicPartitionsDefinition(name="finetune")
 CHECKPOINTS = dg.DynamicPartitionsDefinition(name="checkpoint")
@@ -30,6 +31,7 @@ def wanted(spec: Spec) -> dict[str, list[str]]:
         "classifier": list(document.classifiers),
         "reference": list(document.references),
         "vocabulary": list(document.vocabularies),
+        "model": list(document.models),
         "run": list(document.runs),
         "finetune": list(document.finetunes),
         "checkpoint": [*document.runs, *document.finetunes],

@@ -7,6 +7,7 @@ Recipes stand in tables of their own and are turned into recipe objects by the r
 from __future__ import annotations
 
 import difflib
+import itertools
 import re
 import tomllib
 from collections.abc import Iterator
@@ -101,11 +102,20 @@ class SuiteSpec(_Table):
     recipe: dict[str, Any] = {}
 
 
+class ModelSpec(_Table):
+    """A model from elsewhere that runs may begin from: a directory that transformers reads, or one on the hub."""
+
+    path: str = Field(min_length=1)
+    license: Annotated[str, AfterValidator(checked_licence)] = ""
+
+
 class RunSpec(_Table):
-    """One pretraining run."""
+    """One pretraining run, from nothing or from the weights of a ``base``: another run or a model from elsewhere."""
 
     corpus: str
     vocabulary: str = ""
+    base: str = ""
+    base_step: int = Field(default=0, ge=0)  # of a milestone; 0: the last checkpoint
     mixture: dict[str, Any] = {}
     training: dict[str, Any] = {}
     compute: dict[str, Any] = {}
@@ -133,6 +143,7 @@ class Document(_Table):
     references: dict[Name, ReferenceSpec] = {}
     vocabularies: dict[Name, VocabularySpec] = {}
     suites: dict[Name, SuiteSpec] = {}
+    models: dict[Name, ModelSpec] = {}
     runs: dict[Name, RunSpec] = {}
     finetunes: dict[Name, FinetuneSpec] = {}
     evaluation: dict[str, Any] = {}
@@ -313,10 +324,29 @@ class Spec:
         for name, suite in document.suites.items():
             if bool(suite.corpus) == bool(suite.path):
                 raise SpecError(f"{self._at(('suites', name))}: a suite has either a corpus or a path.")
-        if both := sorted(document.runs.keys() & document.finetunes.keys()):
+        checkpoints = {"runs": "run", "finetunes": "fine-tune", "models": "model"}
+        for (first, one), (second, other) in itertools.combinations(checkpoints.items(), 2):
+            if both := sorted(getattr(document, first).keys() & getattr(document, second).keys()):
+                raise SpecError(
+                    f"{self._at((second, both[0]))}: {both[0]!r} names both a {one} and a {other}; "
+                    "checkpoints are addressed by name, so take another one."
+                )
+        for name in document.runs:
+            self._check_bases(name)
+
+    def _check_bases(self, name: str) -> None:
+        """A run begins from one that does not begin from it."""
+        line, at = [name], ("runs", name, "base")
+        while base := (self.document.runs[line[-1]].base if line[-1] in self.document.runs else ""):
+            if base in line:
+                raise SpecError(
+                    f"{self._at(at)}: {' begins from '.join([*line, base])}; a run cannot begin from itself."
+                )
+            line.append(base)
+        said = self.document.runs[name]
+        if said.base_step and said.base not in self.document.runs:
             raise SpecError(
-                f"{self._at(('finetunes', both[0]))}: {both[0]!r} names both a run and a fine-tune; "
-                "checkpoints are addressed by name, so take another one."
+                f"{self._at((*at[:2], 'base_step'))}: base_step is that of a run's milestone; name the run in base."
             )
 
     def _references(self) -> Iterator[tuple[tuple[str, ...], str, str]]:
@@ -332,6 +362,7 @@ class Spec:
             yield from (((kind, name, "corpus"), "corpora", e.corpus) for name, e in getattr(document, kind).items())
         for name, run in document.runs.items():
             yield ("runs", name, "vocabulary"), "vocabularies", run.vocabulary
+            yield ("runs", name, "base"), "models" if run.base in document.models else "runs", run.base
         for name, finetune in document.finetunes.items():
             yield ("finetunes", name, "base"), "runs", finetune.base
 

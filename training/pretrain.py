@@ -16,6 +16,7 @@ from pydantic import Field
 
 from pipelines.provenance.artifact import Artifact, Draft
 from pipelines.provenance.plan import Plan
+from training import continuing
 from training import numerics as declared
 from training.checkpoints import Checkpoint, opened
 from training.guard import SKIPPED
@@ -41,6 +42,7 @@ def pretrain(
     recipe: PretrainRecipe,
     draft: Draft,
     *,
+    base: Artifact | None = None,
     numerics: Mapping[str, Any] | None = None,
     launch: Launch | None = None,
     scratch: Path | None = None,
@@ -53,6 +55,7 @@ def pretrain(
         mixture: the plan; shards, held-out shards and vocabulary are those that it was made from.
         recipe: resolved (see ``recipes.resolve``).
         draft: of ``pretrained_model``.
+        base: a ``pretrained_model``, a milestone of one or an ``imported_model``, whose weights the run begins from.
         numerics: the block that the draft was opened with; default what this machine gives.
         launch: how the trainer is started, given its command and extra environment; default a child process.
         scratch: directory for rolling checkpoints; default the store's.
@@ -63,7 +66,8 @@ def pretrain(
         TrainingError: if the trainer fails; its rolling checkpoints stay, and the next build goes on from them.
         ValueError: if recipe, plan and vocabulary do not go together.
     """
-    job = placed(job_of(mixture, recipe, draft.key.partition, dict(numerics or {})), scratch or draft.store.scratch)
+    job = job_of(mixture, recipe, draft.key.partition, dict(numerics or {}), base)
+    job = placed(job, scratch or draft.store.scratch)
     times = run_job(job, launch, say, progress)
     last = last_checkpoint(job, say)
     draft.circumstance.update({"training": times})
@@ -82,8 +86,8 @@ def pretrain(
     return artifact
 
 
-def sized(recipe: PretrainRecipe, vocabulary: Artifact) -> GPTRecipe:
-    """The network of a recipe, its embedding as large as the vocabulary asks.
+def sized(recipe: PretrainRecipe, vocabulary: Artifact, base: Artifact | None = None) -> GPTRecipe:
+    """The network of a recipe, its embedding as large as the vocabulary asks, and no smaller than that of its base.
 
     Raises:
         ValueError: if the recipe's embedding is too small for it.
@@ -91,6 +95,9 @@ def sized(recipe: PretrainRecipe, vocabulary: Artifact) -> GPTRecipe:
     size = int(vocabulary.facts["size"])
     if recipe.objective == "masked":
         size = max(size, _mask_token(vocabulary)[1] + 1)
+    if base is not None:
+        size = max(size, int(base.json("config.json")["vocab_size"]))
+        recipe = recipe.model_copy(update={"vocab_size": 0})
     if recipe.vocab_size and recipe.vocab_size < size:
         raise ValueError(
             f"vocab_size is {recipe.vocab_size}, the vocabulary {vocabulary.key.partition} has {size} tokens. "
@@ -100,7 +107,9 @@ def sized(recipe: PretrainRecipe, vocabulary: Artifact) -> GPTRecipe:
     return GPTRecipe(**{**fields, "vocab_size": recipe.vocab_size or size})
 
 
-def job_of(mixture: Artifact, recipe: PretrainRecipe, run: str, numerics: dict[str, Any]) -> Job:
+def job_of(
+    mixture: Artifact, recipe: PretrainRecipe, run: str, numerics: dict[str, Any], base: Artifact | None = None
+) -> Job:
     """What the trainer is told, but for the directory.
 
     Raises:
@@ -124,11 +133,14 @@ def job_of(mixture: Artifact, recipe: PretrainRecipe, run: str, numerics: dict[s
     header = {
         "run": run, "plan": plan.digest, "mixture": mixture.digest, "vocabulary": vocabulary.digest
     }  # fmt: skip
+    if base is not None:
+        continuing.check(base, vocabulary, recipe.sequence_length)
+        header["base"] = base.digest
     return Job(
         kind="pretrain",
         version=PRETRAIN_VERSION,
         run=run,
-        model=sized(recipe, vocabulary),
+        model=sized(recipe, vocabulary, base),
         recipe=recipe.identity(),
         numerics=numerics or declared.numerics(recipe.compile),
         plan=plan,
@@ -137,6 +149,7 @@ def job_of(mixture: Artifact, recipe: PretrainRecipe, run: str, numerics: dict[s
         pad_id=vocabulary.facts["specials"]["<|pad|>"],
         parts=[JobPart.planned(shards.part(part.shards), mixture, part) for part in plan.parts],
         heldout=[JobPart.of(part, part.key.part) for part in heldout.parts() if part.counts.get("docs", 0)],
+        base=JobFile.of(base, "model.safetensors") if base else None,
         num_tokens=int(vocabulary.facts["size"]) if masked else 0,
         mask_id=_mask_token(vocabulary)[1] if masked else None,
         tokenizer=JobFile.of(vocabulary, "tokenizer.json") if masked and recipe.whole_words else None,

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from training.batches import Batch, Batches, Inputs, ShardSource
+from training.continuing import begin_from
 from training.heldout import document_losses, load_documents, piece_losses, pieces, scores, scores_by_part
 from training.job import Job
 from training.masking import Masker, word_edges
@@ -51,11 +52,17 @@ def objective(job: Job, recipe: PretrainRecipe) -> Objective[Any]:
     if recipe.objective == "masked":
         assert job.mask_id is not None
         network: Encoder | GPT = Encoder(job.model, job.mask_id)
-        initialise(network, job.model.layers, recipe.seed)
+        _begin(network, job, recipe)
         return HiddenTokens(network)
     network = GPT(job.model)
-    initialise(network, job.model.layers, recipe.seed)
+    _begin(network, job, recipe)
     return NextToken(network, recipe.label_smoothing, recipe.z_loss)
+
+
+def _begin(network: Encoder | GPT, job: Job, recipe: PretrainRecipe) -> None:
+    initialise(network, job.model.layers, recipe.seed)
+    if job.base is not None:
+        begin_from(network, job.base.path)
 
 
 def masker(job: Job, recipe: PretrainRecipe) -> Masker:

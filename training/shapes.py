@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from pipelines.spec import Spec
+from training import importing
 from training.models.recipe import GPTRecipe
 from training.recipes import PretrainRecipe
 
@@ -24,6 +25,7 @@ def _sized(layers: int, width: int, heads: int, mlp_width: int, **fields: Any) -
     return {"layers": layers, "width": width, "heads": heads, "kv_heads": heads, "mlp_width": mlp_width, **fields}
 
 
+OWN = ("sequence_length", "dropout")  # what a run with a base chooses anew of its shape
 BIG: dict[str, Any] = {"warmup_steps": 2000, "min_lr_ratio": 0.1, "decay_embeddings": False}
 SHAPES = {
     "nano": Shape({}, 2048),  # the demo's
@@ -60,8 +62,10 @@ def network(name: str, **fields: Any) -> GPTRecipe:
 
 
 def is_encoder(spec: Spec, run: str) -> bool:
-    """Whether a run trains one, by its table or by the shape that this names."""
+    """Whether a run trains one, by its table, by the shape that this names or by what it begins from."""
     said = spec.run(run).training
+    if spec.run(run).base:
+        return base_shape(spec, run).objective == "masked"
     shape = SHAPES.get(said.get("preset", "nano"), SHAPES["nano"])
     return said.get("objective", shape.fields.get("objective", "causal")) == "masked"
 
@@ -69,12 +73,48 @@ def is_encoder(spec: Spec, run: str) -> bool:
 def recipe_of(spec: Spec, run: str, sequence_length: int) -> PretrainRecipe:
     """The recipe in the table ``[runs.NAME.training]``: a shape if it names one, and what it says otherwise.
 
+    A run with a base has its shape.
+
     Raises:
         SpecError: for a shape or a field that does not exist, or a value out of bounds.
     """
     said = dict(spec.run(run).training)
-    name = said.pop("preset", "nano")
     where = ("runs", run, "training")
+    if spec.run(run).base:
+        fields = _given(spec, run, said)
+        return spec.checked(PretrainRecipe, where, **{**fields, "sequence_length": sequence_length, **said})
+    name = said.pop("preset", "nano")
     if name not in SHAPES:
         raise spec.error((*where, "preset"), f"no preset {name!r}; there are: {', '.join(SHAPES)}")
     return spec.checked(PretrainRecipe, where, **{**SHAPES[name].fields, "sequence_length": sequence_length, **said})
+
+
+def base_shape(spec: Spec, run: str) -> GPTRecipe:
+    """The network of what a run begins from.
+
+    Raises:
+        SpecError: if it is none of ours.
+    """
+    base = spec.run(run).base
+    if base in spec.document.runs:
+        return recipe_of(spec, base, GPTRecipe().sequence_length)
+    where = ("models", base, "path")
+    try:
+        directory, _ = importing.model_directory(spec.document.models[base].path, spec.path.parent)
+        return importing.shape_of(directory)
+    except ValueError as error:
+        raise spec.error(where, str(error).removesuffix(".")) from None
+
+
+def _given(spec: Spec, run: str, said: dict[str, Any]) -> dict[str, Any]:
+    """The fields that a base decides; a table that says another is refused."""
+    shape, base = base_shape(spec, run), spec.run(run).base
+    fields = {name: getattr(shape, name) for name in GPTRecipe.model_fields if name not in OWN}
+    for name, value in said.items():
+        if name == "preset" or value != fields.get(name, value):
+            told = "what shape it has" if name == "preset" else f"{name} {fields[name]}"
+            raise spec.error(
+                ("runs", run, "training", name),
+                f"the run begins from {base}, which decides {told}; leave {name} out",
+            )
+    return fields

@@ -52,15 +52,38 @@ def ancestor(artifact: Artifact, asset: str) -> Artifact:
     raise StoreError(f"{artifact.key} was not made from any {asset}.")
 
 
-def checkpoint(store: Store, name: str) -> Artifact:
-    """The checkpoint of a run or of a fine-tune, by the name that the spec gives it.
+CHECKPOINTS = ("pretrained_model", "finetuned_model", "imported_model")
+
+
+def bases(model: Artifact) -> Iterator[Artifact]:
+    """What a model began from, what that began from, and so on: runs, their milestones, models from elsewhere."""
+    while found := next((one for one in model.inputs() if one.key.asset in CHECKPOINTS), None):
+        yield found
+        model = found
+
+
+def milestone(run: Artifact, step: int) -> Artifact:
+    """The checkpoint of a step that a run has kept for good.
 
     Raises:
-        StoreError: if neither exists; the message lists what there is.
+        StoreError: if it has kept none of that step; the message lists those that it has.
     """
-    for asset in ("pretrained_model", "finetuned_model"):
+    kept = {part.facts["step"]: part for part in run.parts()} if run.manifest.parts else {}
+    if step not in kept:
+        there = ", ".join(map(str, sorted(kept))) or "none (milestone_every is 0)"
+        raise StoreError(f"{run.key} has kept no checkpoint of step {step}; milestones: {there}.")
+    return kept[step]
+
+
+def checkpoint(store: Store, name: str) -> Artifact:
+    """A checkpoint by the name that the spec gives it: that of a run, a fine-tune or a model from elsewhere.
+
+    Raises:
+        StoreError: if there is none; the message lists what there is.
+    """
+    for asset in CHECKPOINTS:
         found = store.get(Key(asset, name))
         if found is not None:
             return found
-    there = sorted({k.partition for k in store.keys() if k.asset in ("pretrained_model", "finetuned_model")})
+    there = sorted({k.partition for k in store.keys() if k.asset in CHECKPOINTS})
     raise StoreError(f"no checkpoint {name!r} in {store.url}; there are: {', '.join(there) or 'none'}.")

@@ -60,7 +60,8 @@ class Tracer:
         checkpoint: a pretrained model, or one of its milestones, which answers for its own steps alone.
 
     Raises:
-        ValueError: for a fine-tune, whose steps read examples and not sequences of the mixture.
+        ValueError: for a fine-tune, whose steps read examples and not sequences of the mixture, and for a model from
+            elsewhere.
     """
 
     def __init__(self, checkpoint: Artifact) -> None:
@@ -70,6 +71,8 @@ class Tracer:
                 f"{checkpoint.key} is a fine-tune: its steps read examples, which `stemma show finetuning_shards "
                 f"{checkpoint.key.partition}` lists with their documents. Its base, whose steps can be asked, is {base}."
             )
+        if checkpoint.key.asset == "imported_model":
+            raise ValueError(f"{checkpoint.key} is a model from elsewhere: what it was trained on is not known here.")
         self.checkpoint = checkpoint
         self.mixture = ancestor(checkpoint, "mixture")
         self.plan = Plan.model_validate(self.mixture.json("plan.json"))

@@ -31,6 +31,7 @@ def test_every_kind_of_partition_has_the_keys_of_the_spec(blank):
         "classifier": [],
         "reference": [],
         "vocabulary": ["words"],
+        "model": [],
         "run": ["demo"],
         "finetune": ["demo-source"],
         "checkpoint": ["demo", "demo-source"],

@@ -26,7 +26,7 @@ def tokens(rows: int, length: int, size: int = 100) -> torch.Tensor:
 
 
 def test_rms_norm_is_the_formula():
-    norm = RMSNorm(4)
+    norm = RMSNorm(4, RMS_NORM_EPS)
     with torch.no_grad():
         norm.weight.copy_(torch.tensor([1.0, 2.0, 0.5, 1.0]))
     x = [3.0, -4.0, 0.0, 1.0]
@@ -69,7 +69,7 @@ def test_config_round_trips_and_counts_parameters():
 
 def test_a_config_of_another_network_is_refused():
     config = hf_config(SMALL, 0, 1)
-    for change in ({"model_type": "gpt2"}, {"hidden_act": "gelu"}, {"rms_norm_eps": 1e-5}):
+    for change in ({"model_type": "gpt2"}, {"hidden_act": "gelu"}, {"use_sliding_window": True}):
         with pytest.raises(ValueError):
             from_hf_config(config | change)
     with pytest.raises(ValueError, match="vocab_size is 0"):

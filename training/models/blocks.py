@@ -1,7 +1,7 @@
 """Blocks: what every network here is made of, before a head says what it is for.
 
 Pre-normalised blocks in one of two shapes. ``llama``: RMSNorm, rotary positions, gated feed-forward, no biases (with
-``qk_norm``: Qwen3; looking both ways: EuroBERT). ``gpt2``: LayerNorm, learned positions, GELU, biases everywhere.
+``qk_norm``: Qwen3; with ``qkv_bias``: Qwen2; looking both ways: EuroBERT). ``gpt2``: LayerNorm, learned positions, GELU, biases everywhere.
 Arithmetic is that of transformers, so that a checkpoint gives the same logits there (``names.py`` has the names).
 
 Letters of shapes: B sequences, T new tokens, S tokens attended to, D width, H query heads, K key heads,
@@ -17,7 +17,7 @@ import torch.nn.functional as F  # noqa: N812 (torch's own custom)
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from training.models.recipe import LAYER_NORM_EPS, RMS_NORM_EPS, GPTRecipe
+from training.models.recipe import GPTRecipe
 
 Angles = tuple[Tensor, Tensor]
 
@@ -49,21 +49,19 @@ class KVCache:
 class RMSNorm(nn.Module):
     """x / sqrt(mean(x²) + ε) · gain, in float32 (Zhang & Sennrich 2019, arXiv:1910.07467)."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, eps: float) -> None:
         super().__init__()
+        self.eps = eps
         self.weight = nn.Parameter(torch.ones(width))
 
     def forward(self, x: Tensor) -> Tensor:
         wide = x.float()
-        wide = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + RMS_NORM_EPS)
+        wide = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + self.eps)
         return _narrowed(self.weight * wide.to(x.dtype))
 
 
 class LayerNorm(nn.LayerNorm):
     """(x - mean(x)) / sqrt(var(x) + ε) · gain + bias (Ba et al. 2016, arXiv:1607.06450)."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__(width, eps=LAYER_NORM_EPS)
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 (torch's name)
         return _narrowed(super().forward(input))
@@ -76,7 +74,7 @@ def _narrowed(x: Tensor) -> Tensor:
 
 
 def norm(recipe: GPTRecipe) -> RMSNorm | LayerNorm:
-    return LayerNorm(recipe.width) if recipe.blocks == "gpt2" else RMSNorm(recipe.width)
+    return (LayerNorm if recipe.blocks == "gpt2" else RMSNorm)(recipe.width, recipe.eps)
 
 
 def rotary_frequencies(head_width: int, theta: float) -> Tensor:
@@ -99,13 +97,14 @@ class Attention(nn.Module):
         self.layer, self.head_width = layer, recipe.head_width
         self.causal = recipe.objective == "causal"
         self.shared = recipe.heads != recipe.kv_heads
-        inside, keys, bias = recipe.heads * recipe.head_width, recipe.kv_heads * recipe.head_width, recipe.biases
+        inside, keys = recipe.heads * recipe.head_width, recipe.kv_heads * recipe.head_width
+        bias = recipe.biases or recipe.qkv_bias
         self.q_proj = nn.Linear(recipe.width, inside, bias=bias)
         self.k_proj = nn.Linear(recipe.width, keys, bias=bias)
         self.v_proj = nn.Linear(recipe.width, keys, bias=bias)
-        self.o_proj = nn.Linear(inside, recipe.width, bias=bias)
-        self.q_norm = RMSNorm(recipe.head_width) if recipe.qk_norm else nn.Identity()
-        self.k_norm = RMSNorm(recipe.head_width) if recipe.qk_norm else nn.Identity()
+        self.o_proj = nn.Linear(inside, recipe.width, bias=recipe.biases)
+        self.q_norm = RMSNorm(recipe.head_width, recipe.eps) if recipe.qk_norm else nn.Identity()
+        self.k_norm = RMSNorm(recipe.head_width, recipe.eps) if recipe.qk_norm else nn.Identity()
 
     def forward(self, x_BTD: Tensor, angles: Angles | None, cache: KVCache | None, mask: Tensor | None) -> Tensor:
         split = (*x_BTD.shape[:2], -1, self.head_width)

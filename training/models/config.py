@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from training.models.recipe import LAYER_NORM_EPS, RMS_NORM_EPS, GPTRecipe
+from training.models.recipe import LAYER_NORM_EPS, RMS_NORM_EPS, VOCAB_MULTIPLE, GPTRecipe
 
 GELU = "gelu_new"  # what transformers calls the tanh form
-HEADS = {"gpt2": "GPT2LMHeadModel", "llama": "LlamaForCausalLM", "qwen3": "Qwen3ForCausalLM",
-         "eurobert": "EuroBertForMaskedLM"}  # fmt: skip
+HEADS = {"gpt2": "GPT2LMHeadModel", "llama": "LlamaForCausalLM", "qwen2": "Qwen2ForCausalLM",
+         "qwen3": "Qwen3ForCausalLM", "eurobert": "EuroBertForMaskedLM"}  # fmt: skip
 
 
 def hf_config(
@@ -38,7 +38,9 @@ def model_type(recipe: GPTRecipe) -> str:
     """What transformers calls the family."""
     if recipe.objective == "masked":
         return "eurobert"
-    return "gpt2" if recipe.blocks == "gpt2" else "qwen3" if recipe.qk_norm else "llama"
+    if recipe.blocks == "gpt2":
+        return "gpt2"
+    return "qwen3" if recipe.qk_norm else "qwen2" if recipe.qkv_bias else "llama"
 
 
 def from_hf_config(config: dict[str, Any]) -> GPTRecipe:
@@ -56,7 +58,13 @@ def from_hf_config(config: dict[str, Any]) -> GPTRecipe:
         raise ValueError(
             f"{', '.join(other)}: not ours; expected {ours}. Its logits would be others than it was trained for."
         )
-    return GPTRecipe(vocab_size=config["vocab_size"], tied=bool(config.get("tie_word_embeddings", True)), **fields)
+    rows = config["vocab_size"]
+    return GPTRecipe(
+        vocab_size=rows,
+        vocab_multiple=1 if rows % VOCAB_MULTIPLE else VOCAB_MULTIPLE,
+        tied=bool(config.get("tie_word_embeddings", kind == "gpt2")),
+        **fields,
+    )
 
 
 def _llama(recipe: GPTRecipe) -> dict[str, Any]:
@@ -71,29 +79,50 @@ def _llama(recipe: GPTRecipe) -> dict[str, Any]:
         "num_attention_heads": recipe.heads,
         "num_hidden_layers": recipe.layers,
         "num_key_value_heads": recipe.kv_heads,
-        "rms_norm_eps": RMS_NORM_EPS,
+        "rms_norm_eps": recipe.eps,
         "rope_parameters": {"rope_theta": recipe.rope_theta, "rope_type": "default"},
     }
 
 
 def _from_llama(config: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Fields of the recipe, and what the configuration must not say otherwise."""
-    rope = config["rope_parameters"]
-    if rope.get("rope_type", "default") != "default" or config.get("rms_norm_eps") != RMS_NORM_EPS:
-        raise ValueError(f"rope_type {rope.get('rope_type')!r}, rms_norm_eps {config.get('rms_norm_eps')}: not ours.")
-    fields = {
-        "sequence_length": config["max_position_embeddings"],
-        "layers": config["num_hidden_layers"],
-        "width": config["hidden_size"],
-        "heads": config["num_attention_heads"],
-        "kv_heads": config["num_key_value_heads"],
-        "mlp_width": config["intermediate_size"],
-        "rope_theta": rope["rope_theta"],
-        "qk_norm": config["model_type"] == "qwen3",
-        "objective": "masked" if config["model_type"] == "eurobert" else "causal",
+    kind, rope = config["model_type"], _rope(config)
+    if rope.get("rope_type", "default") != "default":
+        raise ValueError(f"rope_type {rope['rope_type']!r}: not ours.")
+    names = {
+        "sequence_length": "max_position_embeddings", "layers": "num_hidden_layers", "width": "hidden_size",
+        "heads": "num_attention_heads", "mlp_width": "intermediate_size",
+    }  # fmt: skip
+    fields = _renamed(config, names)
+    fields |= {
+        "kv_heads": config.get("num_key_value_heads") or fields["heads"],
+        "head_dim": config.get("head_dim") or 0,
+        "norm_eps": config.get("rms_norm_eps", RMS_NORM_EPS),
+        "rope_theta": rope.get("rope_theta", 10_000.0),
+        "qk_norm": kind == "qwen3",
+        "qkv_bias": kind == "qwen2",
+        "objective": "masked" if kind == "eurobert" else "causal",
     }
-    head_width = fields["width"] // fields["heads"]
-    return fields, {"attention_bias": False, "head_dim": head_width, "hidden_act": "silu", "mlp_bias": False}
+    if fields["head_dim"] * fields["heads"] == fields["width"]:
+        fields["head_dim"] = 0
+    if fields["norm_eps"] == RMS_NORM_EPS:
+        fields["norm_eps"] = 0.0
+    return fields, {"attention_bias": False, "hidden_act": "silu", "mlp_bias": False, "use_sliding_window": False}
+
+
+def _rope(config: dict[str, Any]) -> dict[str, Any]:
+    """Of transformers 5, or as older files say it: a base at the top, and how it is stretched beside it."""
+    if config.get("rope_parameters"):
+        return config["rope_parameters"]
+    stretched = config.get("rope_scaling") or {}
+    kind = stretched.get("rope_type", stretched.get("type", "default"))
+    return {"rope_theta": config.get("rope_theta", 10_000.0), **stretched, "rope_type": kind}
+
+
+def _renamed(config: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
+    if missing := [name for name in names.values() if name not in config]:
+        raise ValueError(f"a {config['model_type']} without {', '.join(missing)}: this config.json is not whole.")
+    return {field: config[name] for field, name in names.items()}
 
 
 def _gpt2(recipe: GPTRecipe) -> dict[str, Any]:
@@ -101,7 +130,7 @@ def _gpt2(recipe: GPTRecipe) -> dict[str, Any]:
         "activation_function": GELU,
         "attn_pdrop": 0.0,
         "embd_pdrop": 0.0,
-        "layer_norm_epsilon": LAYER_NORM_EPS,
+        "layer_norm_epsilon": recipe.eps,
         "n_embd": recipe.width,
         "n_head": recipe.heads,
         "n_inner": recipe.mlp_width,
@@ -113,14 +142,12 @@ def _gpt2(recipe: GPTRecipe) -> dict[str, Any]:
 
 def _from_gpt2(config: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     names = {"sequence_length": "n_positions", "layers": "n_layer", "width": "n_embd", "heads": "n_head"}
-    missing = [name for name in names.values() if name not in config]
-    if missing:
-        raise ValueError(f"a gpt2 without {', '.join(missing)}: this config.json is not whole.")
-    fields = {field: config[name] for field, name in names.items()}
+    fields = _renamed(config, names)
     fields |= {"kv_heads": fields["heads"], "mlp_width": config.get("n_inner") or 4 * fields["width"]}
+    if (eps := config.get("layer_norm_epsilon", LAYER_NORM_EPS)) != LAYER_NORM_EPS:
+        fields["norm_eps"] = eps
     ours = {
         "activation_function": GELU,
-        "layer_norm_epsilon": LAYER_NORM_EPS,
         "scale_attn_by_inverse_layer_idx": False,
         "scale_attn_weights": True,
     }

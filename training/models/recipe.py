@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import not_
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
@@ -10,6 +11,7 @@ from pipelines.provenance.recipe import Recipe
 
 RMS_NORM_EPS = 1e-6  # what Qwen3 and Llama's reference configuration in transformers use
 LAYER_NORM_EPS = 1e-5  # GPT-2's
+VOCAB_MULTIPLE = 64  # matrix kernels are faster, and the extra rows are never a target
 
 
 class ModelRecipe(Recipe):
@@ -17,6 +19,12 @@ class ModelRecipe(Recipe):
 
     vocab_size: int = Field(
         default=0, ge=0, description="Rows of the embedding; 0 takes the vocabulary's size. Padded to a multiple of 64."
+    )
+    vocab_multiple: int = Field(
+        default=VOCAB_MULTIPLE,
+        ge=1,
+        exclude_if=lambda multiple: multiple == VOCAB_MULTIPLE,
+        description="What the rows of the embedding are padded to a multiple of; 1 for a model that came without padding",
     )
     sequence_length: int = Field(default=256, ge=2, description="Targets of one training sequence")
     dropout: float = Field(
@@ -46,13 +54,27 @@ class GPTRecipe(ModelRecipe):
     mlp_width: int = Field(
         default=352, ge=8, description="Channels inside the gated feed-forward; 8/3 of the width by custom"
     )
+    head_dim: int = Field(
+        default=0, ge=0, exclude_if=not_, description="Channels of a head; 0: the width shared out over the heads"
+    )
+    qkv_bias: bool = Field(
+        default=False,
+        exclude_if=not_,
+        description="Biases on queries, keys and values alone; the export is then a Qwen2",
+    )
+    norm_eps: float = Field(
+        default=0.0, ge=0, lt=1, exclude_if=not_, description="ε of the norms; 0: 1e-6, and GPT-2's 1e-5"
+    )
     rope_theta: float = Field(default=10_000.0, gt=1, description="Base of the rotary frequencies")
     qk_norm: bool = Field(default=False, description="Normalise queries and keys; the export is then a Qwen3")
 
     @model_validator(mode="after")
     def _divides(self) -> Self:
-        if self.width % self.heads or (self.width // self.heads) % 2:
-            raise ValueError(f"width {self.width} must be an even multiple of heads ({self.heads}).")
+        alone = self.width // self.heads
+        if self.head_dim % 2 or (not self.head_dim and (self.width % self.heads or alone % 2)):
+            raise ValueError(
+                f"width {self.width} must be an even multiple of heads ({self.heads}), or head_dim ({self.head_dim}) even."
+            )
         if self.heads % self.kv_heads:
             raise ValueError(f"heads ({self.heads}) must be a multiple of kv_heads ({self.kv_heads}).")
         return self
@@ -62,10 +84,12 @@ class GPTRecipe(ModelRecipe):
         """No shape that transformers could not load."""
         if self.blocks == "gpt2" and self.kv_heads != self.heads:
             raise ValueError(f"a gpt2 shares no key heads: set kv_heads to heads ({self.heads}), not {self.kv_heads}.")
-        if self.blocks == "gpt2" and (self.qk_norm or self.objective == "masked"):
-            raise ValueError("a gpt2 is a decoder without qk_norm; blocks = 'llama' has both.")
-        if self.objective == "masked" and self.qk_norm:
-            raise ValueError("an encoder has no qk_norm: EuroBERT, which it is exported as, lacks it.")
+        if self.blocks == "gpt2" and (self.qk_norm or self.qkv_bias or self.head_dim or self.objective == "masked"):
+            raise ValueError("a gpt2 is a decoder without qk_norm, qkv_bias and head_dim; blocks = 'llama' has them.")
+        if self.objective == "masked" and (self.qk_norm or self.qkv_bias):
+            raise ValueError("an encoder has no qk_norm and qkv_bias: EuroBERT, which it is exported as, lacks them.")
+        if self.qkv_bias and (self.qk_norm or self.head_dim):
+            raise ValueError("qkv_bias is Qwen2's, which has neither qk_norm nor a head_dim of its own.")
         return self
 
     @property
@@ -74,12 +98,15 @@ class GPTRecipe(ModelRecipe):
 
     @property
     def head_width(self) -> int:
-        return self.width // self.heads
+        return self.head_dim or self.width // self.heads
+
+    @property
+    def eps(self) -> float:
+        return self.norm_eps or (LAYER_NORM_EPS if self.blocks == "gpt2" else RMS_NORM_EPS)
 
     @property
     def padded_vocab_size(self) -> int:
-        """A multiple of 64: matrix kernels are faster and the extra rows are never a target."""
-        return -(-self.vocab_size // 64) * 64
+        return -(-self.vocab_size // self.vocab_multiple) * self.vocab_multiple
 
     @property
     def num_matrix_parameters(self) -> int:
@@ -92,7 +119,10 @@ class GPTRecipe(ModelRecipe):
     def num_parameters(self) -> int:
         norms = (2 * self.layers + 1) * self.width * (2 if self.biases else 1)
         heads = 2 * self.head_width * self.layers if self.qk_norm else 0
-        biases = self.layers * (self.head_width * (self.heads + 2 * self.kv_heads) + 2 * self.width + self.mlp_width)
+        of_heads = (
+            self.layers * self.head_width * (self.heads + 2 * self.kv_heads) if self.biases or self.qkv_bias else 0
+        )
+        biases = of_heads + (self.layers * (2 * self.width + self.mlp_width) if self.biases else 0)
         positions = self.sequence_length * self.width if self.blocks == "gpt2" else 0
         second = 0 if self.tied else self.padded_vocab_size * self.width
-        return self.num_matrix_parameters + norms + heads + (biases if self.biases else 0) + positions + second
+        return self.num_matrix_parameters + norms + heads + biases + positions + second
