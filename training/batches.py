@@ -45,6 +45,7 @@ class Inputs:
     ends_B: Tensor | None = None  # index of the last token of each sequence
     places_BK: Tensor | None = None  # where tokens are hidden from an encoder; weights are then [B, K]
     truths_BK: Tensor | None = None  # and which they are
+    documents_BT: Tensor | None = None  # number of each token's document in its sequence; None: nobody asks
 
     def sliced(self, piece: slice) -> Inputs:
         return Inputs(*(None if t is None else t[piece] for t in self.tensors()))  # type: ignore[arg-type]
@@ -57,7 +58,8 @@ class Inputs:
 
     def tensors(self) -> tuple[Tensor | None, ...]:
         """What an objective is called with."""
-        return (self.tokens_BT, self.weights_BT, self.labels_B, self.ends_B, self.places_BK, self.truths_BK)
+        return (self.tokens_BT, self.weights_BT, self.labels_B, self.ends_B, self.places_BK, self.truths_BK,
+                self.documents_BT)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,7 @@ class Source(Protocol):
         """Tokens of each (part, sequence), exactly as they lie in the shards: uint32 [n, T + 1], or a list of arrays."""
         ...
 
-    def collate(self, rows: Any, sequences: np.ndarray) -> Inputs:
+    def collate(self, rows: Any, sequences: np.ndarray, parts: np.ndarray | None = None) -> Inputs:
         """The tensors of some rows, in their order."""
         ...
 
@@ -95,20 +97,27 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class ShardSource:
-    """Fixed-length sequences of token shards; every target counts 1, and what only fills a sequence up nothing."""
+    """Fixed-length sequences of token shards; every target counts 1, and what only fills a sequence up nothing.
+
+    ``apart``: batches say which document each token belongs to, so that none sees another one.
+    """
 
     plan: Plan
     readers: Mapping[str, TokenReader]
+    apart: bool = False
 
     def rows(self, parts: np.ndarray, sequences: np.ndarray) -> np.ndarray:
         return planned_rows(self.plan, self.readers, parts, sequences)
 
-    def collate(self, rows: np.ndarray, sequences: np.ndarray) -> Inputs:
-        del sequences
+    def collate(self, rows: np.ndarray, sequences: np.ndarray, parts: np.ndarray | None = None) -> Inputs:
         tokens_BT = torch.from_numpy(rows.astype(np.int64))
-        if not self.packed:
-            return Inputs(tokens_BT)
-        return Inputs(tokens_BT, (tokens_BT[:, 1:] != next(iter(self.packed.values())).fill).float())
+        weights_BT = documents_BT = None
+        if self.packed:
+            weights_BT = (tokens_BT[:, 1:] != next(iter(self.packed.values())).fill).float()
+        if self.apart:
+            assert parts is not None
+            documents_BT = torch.from_numpy(document_numbers(self.documents(parts, sequences), *rows.shape))
+        return Inputs(tokens_BT, weights_BT, documents_BT=documents_BT)
 
     def documents(self, parts: np.ndarray, sequences: np.ndarray) -> Excerpts:
         """What documents show in each (part, sequence): lineage, and boundaries for attention inside documents."""
@@ -198,13 +207,13 @@ class Batches:
         shares = sizes // self.world_size
         places = np.repeat(np.cumsum(sizes) - sizes + self.rank * shares - np.cumsum(shares) + shares, shares)
         places += np.arange(len(places))
-        mine = sequences[places]
-        rows = self.source.rows(parts[places], mine)
+        mine, homes = sequences[places], parts[places]
+        rows = self.source.rows(homes, mine)
         hashes = sequence_hashes(rows) if isinstance(rows, np.ndarray) else tuple(sequence_hash(row) for row in rows)
         batches, read, before = [], 0, 0
         for step, (size, share) in enumerate(zip(sizes.tolist(), shares.tolist(), strict=True), first):
             some, whole = slice(read, read + share), slice(before, before + size)
-            inputs = self.source.collate(rows[some], mine[some])
+            inputs = self.source.collate(rows[some], mine[some], homes[some])
             total = self.source.total(sequences[whole], parts[whole])
             batches.append(Batch(step, inputs, self.rank * share, total, hashes[some]))
             read, before = some.stop, whole.stop

@@ -137,7 +137,7 @@ def _job(base: Artifact, shards: Artifact, recipe: FinetuneRecipe, run: str, num
 def _config(job: Job, classes: list[str]) -> dict[str, Any]:
     config = hf_config(job.model, job.eos_id, job.pad_id)
     if job.kind == "classifier":
-        family = {"gpt2": "GPT2", "qwen3": "Qwen3"}.get(config["model_type"], "Llama")
+        family = {"gpt2": "GPT2", "qwen3": "Qwen3", "mistral": "Mistral"}.get(config["model_type"], "Llama")
         config |= {
             "architectures": [f"{family}ForSequenceClassification"],
             "id2label": {str(index): name for index, name in enumerate(classes)},

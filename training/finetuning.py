@@ -55,7 +55,8 @@ class ExampleSource:
         del parts
         return [self.tokens[int(index)] for index in sequences]
 
-    def collate(self, rows: list[np.ndarray], sequences: np.ndarray) -> Inputs:
+    def collate(self, rows: list[np.ndarray], sequences: np.ndarray, parts: np.ndarray | None = None) -> Inputs:
+        del parts  # there is one
         width = -(-max(map(len, rows)) // WIDTH_STEP) * WIDTH_STEP
         tokens_BT = np.full((len(rows), width), self.pad_id, np.int64)
         for index, row in enumerate(rows):

@@ -21,9 +21,10 @@ def per_token(recipe: GPTRecipe) -> float:
     """Operations to train on one token: 6 N + 12 L T D (Chowdhery et al. 2022, arXiv:2204.02311, appendix B).
 
     N counts every matrix that a token meets, the head among them and the embedding not; attention counts as if it
-    looked both ways, as everybody counts it.
+    looked both ways, as everybody counts it; with a window T is the window.
     """
-    attention = 12 * recipe.layers * recipe.heads * recipe.head_width * recipe.sequence_length
+    seen = min(recipe.window or recipe.sequence_length, recipe.sequence_length)
+    attention = 12 * recipe.layers * recipe.heads * recipe.head_width * seen
     return 6.0 * recipe.num_matrix_parameters + attention
 
 

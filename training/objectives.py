@@ -41,11 +41,16 @@ class NextToken(Objective[GPT]):
     def forward(
         self, tokens_BT: Tensor, weights_BT: Tensor | None = None, labels_B: Tensor | None = None,
         ends_B: Tensor | None = None, places_BK: Tensor | None = None, truths_BK: Tensor | None = None,
+        documents_BT: Tensor | None = None,
     ) -> Tensor:  # fmt: skip
         del labels_B, ends_B, places_BK, truths_BK
+        # a token belongs to the document of its target: the end of one document is the beginning of the next, which is
+        # read behind it as held-out documents and prompts are
+        documents_BT = None if documents_BT is None else documents_BT[:, 1:]
         if not (self.label_smoothing or self.z_loss):
-            return self.network.loss(tokens_BT, weights_BT)
-        logits_NV, targets_BT = self.network(tokens_BT[:, :-1]).flatten(0, 1).float(), tokens_BT[:, 1:]
+            return self.network.loss(tokens_BT, weights_BT, documents_BT)
+        logits_BTV, targets_BT = self.network(tokens_BT[:, :-1], documents_BT=documents_BT), tokens_BT[:, 1:]
+        logits_NV = logits_BTV.flatten(0, 1).float()
         costs_N = F.cross_entropy(
             logits_NV, targets_BT.flatten(), reduction="none", label_smoothing=self.label_smoothing
         )
@@ -62,10 +67,10 @@ class HiddenTokens(Objective[Encoder]):
 
     def forward(
         self, tokens_BT: Tensor, weights_BK: Tensor, labels_B: Tensor | None, ends_B: Tensor | None,
-        places_BK: Tensor, truths_BK: Tensor,
+        places_BK: Tensor, truths_BK: Tensor, documents_BT: Tensor | None = None,
     ) -> Tensor:  # fmt: skip
         del labels_B, ends_B
-        return (self.network.hidden_losses(tokens_BT, places_BK, truths_BK) * weights_BK).sum()
+        return (self.network.hidden_losses(tokens_BT, places_BK, truths_BK, documents_BT) * weights_BK).sum()
 
 
 class WeightedClass(Objective[GPTClassifier]):
@@ -83,8 +88,8 @@ class WeightedClass(Objective[GPTClassifier]):
 
     def forward(
         self, tokens_BT: Tensor, weights_BT: Tensor | None, labels_B: Tensor | None, ends_B: Tensor | None,
-        places_BK: Tensor | None = None, truths_BK: Tensor | None = None,
+        places_BK: Tensor | None = None, truths_BK: Tensor | None = None, documents_BT: Tensor | None = None,
     ) -> Tensor:  # fmt: skip
-        del weights_BT, places_BK, truths_BK
+        del weights_BT, places_BK, truths_BK, documents_BT
         logits_BC = self.network(tokens_BT, ends_B)
         return F.cross_entropy(logits_BC.float(), labels_B, self.get_buffer("class_weights"), reduction="sum")  # type: ignore[arg-type]

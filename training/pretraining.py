@@ -27,7 +27,9 @@ class Pretraining:
     def __init__(self, job: Job, recipe: PretrainRecipe, device: torch.device, rank: int, world_size: int) -> None:
         self.job, self.recipe, self.device, self.rank, self.world_size = job, recipe, device, rank, world_size
         self.objective = objective(job, recipe)
-        self.source = ShardSource(job.plan, {part.name: part.stream() for part in job.parts})
+        self.source = ShardSource(
+            job.plan, {part.name: part.stream() for part in job.parts}, recipe.attend == "document"
+        )
         self.batches = Batches(job.plan, self.source, rank, world_size)
         if recipe.objective == "masked":
             self.batches = MaskedBatches(job.plan, self.source, rank, world_size)
@@ -87,12 +89,14 @@ class MaskedBatches(Batches):
         return [self._masked(batch, size) for batch, size in zip(batches, sizes.tolist(), strict=True)]
 
     def _masked(self, batch: Batch, size: int) -> Batch:
+        documents_BT = batch.inputs.documents_BT
         hidden = self.masker.hide(batch.inputs.tokens_BT[:, :-1].numpy(), batch.step, batch.first)
         inputs = Inputs(
             torch.from_numpy(hidden.tokens_BT),
             torch.from_numpy(hidden.weights_BK),
             places_BK=torch.from_numpy(hidden.places_BK),
             truths_BK=torch.from_numpy(hidden.truths_BK),
+            documents_BT=None if documents_BT is None else documents_BT[:, :-1],
         )
         return dataclasses.replace(batch, inputs=inputs, total=float(size * hidden.places_BK.shape[1]))
 

@@ -64,6 +64,13 @@ class OptimisationRecipe(Recipe):
 class PretrainRecipe(GPTRecipe, OptimisationRecipe):
     """A pretraining run. Steps, batch size and data order stand in the mixture's plan."""
 
+    attend: Literal["sequence", "document"] = Field(
+        default="sequence",
+        exclude_if=lambda value: value == "sequence",  # as runs were named before there was a choice
+        description="What a token sees: its sequence, whoever stands there; or its own document alone, read as if it "
+        "stood there alone",
+    )
+
     mask_ratio: float = Field(
         default=0.15, gt=0, lt=1, description="Share of the tokens that are hidden from an encoder"
     )

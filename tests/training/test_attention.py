@@ -200,9 +200,9 @@ def test_dropout_is_off_in_evaluation_and_on_in_training():
         {"attention_bias": True},
         {"mlp_bias": True},
         {"head_dim": 16},
-        {"rope_parameters": {"rope_type": "yarn", "rope_theta": 1e4}},
+        {"rope_parameters": {"rope_type": "longrope", "rope_theta": 1e4}},
         {"rms_norm_eps": 1e-5},
-        {"model_type": "mistral"},
+        {"model_type": "gemma"},
     ],
     ids=lambda change: next(iter(change)),
 )

@@ -128,7 +128,7 @@ class Numbers:
     def rows(self, parts, sequences):
         return [np.array([sequence], np.int64) for sequence in sequences]
 
-    def collate(self, rows, sequences):
+    def collate(self, rows, sequences, parts=None):
         assert [int(row[0]) for row in rows] == sequences.tolist()
         return Inputs(torch.from_numpy(np.stack(rows)))
 

@@ -17,6 +17,7 @@ import torch.nn.functional as F  # noqa: N812 (torch's own custom)
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from training.models import rope, sight
 from training.models.recipe import GPTRecipe
 
 Angles = tuple[Tensor, Tensor]
@@ -106,7 +107,7 @@ class Attention(nn.Module):
         self.q_norm = RMSNorm(recipe.head_width, recipe.eps) if recipe.qk_norm else nn.Identity()
         self.k_norm = RMSNorm(recipe.head_width, recipe.eps) if recipe.qk_norm else nn.Identity()
 
-    def forward(self, x_BTD: Tensor, angles: Angles | None, cache: KVCache | None, mask: Tensor | None) -> Tensor:
+    def forward(self, x_BTD: Tensor, angles: Angles | None, cache: KVCache | None, mask: sight.Mask) -> Tensor:
         split = (*x_BTD.shape[:2], -1, self.head_width)
         q_BHTC = self.q_norm(self.q_proj(x_BTD).view(split)).transpose(1, 2)
         k_BKTC = self.k_norm(self.k_proj(x_BTD).view(split)).transpose(1, 2)
@@ -118,9 +119,7 @@ class Attention(nn.Module):
         if cache is not None:
             k_BKTC, v_BKTC = cache.extend(self.layer, k_BKTC, v_BKTC)
         with torch.autocast(x_BTD.device.type, enabled=False):  # the type is chosen above
-            out_BHTC = F.scaled_dot_product_attention(
-                q_BHTC, k_BKTC, v_BKTC, attn_mask=mask, is_causal=self.causal and mask is None, enable_gqa=self.shared
-            )
+            out_BHTC = sight.attention(q_BHTC, k_BKTC, v_BKTC, mask, causal=self.causal, shared=self.shared)
         return self.o_proj(out_BHTC.transpose(1, 2).reshape(*x_BTD.shape[:2], -1))
 
 
@@ -158,7 +157,7 @@ class Block(nn.Module):
         self.post_attention_layernorm = norm(recipe)
         self.dropout = nn.Dropout(recipe.dropout)
 
-    def forward(self, x_BTD: Tensor, angles: Angles | None, cache: KVCache | None, mask: Tensor | None) -> Tensor:
+    def forward(self, x_BTD: Tensor, angles: Angles | None, cache: KVCache | None, mask: sight.Mask) -> Tensor:
         x_BTD = x_BTD + self.dropout(self.self_attn(self.input_layernorm(x_BTD), angles, cache, mask))
         return x_BTD + self.dropout(self.mlp(self.post_attention_layernorm(x_BTD)))
 
@@ -173,25 +172,35 @@ class Trunk(nn.Module):
 
     def __init__(self, recipe: GPTRecipe) -> None:
         super().__init__()
-        self.causal = recipe.objective == "causal"
+        self.causal, self.window = recipe.objective == "causal", recipe.window
         self.embed_tokens = nn.Embedding(recipe.padded_vocab_size, recipe.width)
         self.layers = nn.ModuleList(Block(recipe, layer) for layer in range(recipe.layers))
         self.norm = norm(recipe)
         self.embed_positions = None
         if recipe.blocks == "gpt2":
             self.embed_positions = nn.Embedding(recipe.sequence_length, recipe.width)
-        frequencies = rotary_frequencies(recipe.head_width, recipe.rope_theta)
+        unscaled = rotary_frequencies(recipe.head_width, recipe.rope_theta)
+        frequencies, self.sharpness = rope.scaled(unscaled, recipe)
         self.register_buffer("frequencies", frequencies, persistent=False)
 
-    def forward(self, tokens_BT: Tensor, cache: KVCache | None = None, lengths_B: Tensor | None = None) -> Tensor:
-        """``lengths_B``: tokens of each row that are no padding; only who looks ahead needs to know."""
+    def forward(self, tokens_BT: Tensor, cache: KVCache | None = None, lengths_B: Tensor | None = None,
+                documents_BT: Tensor | None = None) -> Tensor:  # fmt: skip
+        """The stream, [B, T, D].
+
+        Args:
+            tokens_BT: new ones.
+            cache: of those before.
+            lengths_B: tokens of each row that are no padding; only who looks ahead needs to know.
+            documents_BT: number of the document of each token, which then sees no other document.
+        """
         # the residual stream is float32, also where a sharded embedding is gathered in bf16
         x_BTD, angles = self.embed_tokens(tokens_BT).float(), None
         if self.embed_positions is None:
-            angles = self._angles(tokens_BT, cache)
+            angles = self._angles(tokens_BT, cache, documents_BT)
         else:
-            x_BTD = x_BTD + self.embed_positions(_positions(tokens_BT, cache).clamp(min=0))  # padding on the left: 0
-        mask = _causal_mask(tokens_BT, cache) if self.causal else _padding_mask(tokens_BT, lengths_B)
+            positions_BT = _positions(tokens_BT, cache, documents_BT).clamp(min=0)  # padding on the left: 0
+            x_BTD = x_BTD + self.embed_positions(positions_BT)
+        mask = self._mask(tokens_BT, cache, lengths_B, documents_BT)
         for block in self.layers:
             if self.recomputed and self.training:
                 x_BTD = checkpoint(block, x_BTD, angles, cache, mask, use_reentrant=False)
@@ -201,16 +210,29 @@ class Trunk(nn.Module):
             cache.length += tokens_BT.shape[1]
         return self.norm(x_BTD)
 
-    def _angles(self, tokens_BT: Tensor, cache: KVCache | None) -> Angles:
-        positions_BT = _positions(tokens_BT, cache)
+    def _mask(self, tokens_BT: Tensor, cache: KVCache | None, lengths_B: Tensor | None,
+              documents_BT: Tensor | None) -> sight.Mask:  # fmt: skip
+        assert cache is None or documents_BT is None, "text is written one document at a time"
+        mask = _causal_mask(tokens_BT, cache) if self.causal else _padding_mask(tokens_BT, lengths_B)
+        length, device, rules = tokens_BT.shape[1], tokens_BT.device, {"causal": self.causal, "window": self.window}
+        narrow = documents_BT is not None or 0 < self.window < length
+        if narrow and mask is None and cache is None and not self.recomputed and sight.is_blockwise(device):
+            return sight.block_mask(documents_BT, length, device, **rules)
+        num_before = cache.length if cache else 0
+        return sight.narrowed(mask, num_before, length, device, documents_BT=documents_BT, **rules)
+
+    def _angles(self, tokens_BT: Tensor, cache: KVCache | None, documents_BT: Tensor | None = None) -> Angles:
+        positions_BT = _positions(tokens_BT, cache, documents_BT)
         with torch.autocast(tokens_BT.device.type, enabled=False):  # bf16 cannot tell position 257 from 256
             angles_BTC = positions_BT[..., None].float() * self.get_buffer("frequencies")
-            cos_BTC, sin_BTC = angles_BTC.cos(), angles_BTC.sin()
+            cos_BTC, sin_BTC = angles_BTC.cos() * self.sharpness, angles_BTC.sin() * self.sharpness
         dtype = _attention_dtype(tokens_BT.device)
         return cos_BTC.to(dtype), sin_BTC.to(dtype)
 
 
-def _positions(tokens_BT: Tensor, cache: KVCache | None) -> Tensor:
+def _positions(tokens_BT: Tensor, cache: KVCache | None, documents_BT: Tensor | None) -> Tensor:
+    if documents_BT is not None:
+        return sight.positions(documents_BT)
     before = cache.length if cache else 0
     positions_BT = torch.arange(before, before + tokens_BT.shape[1], device=tokens_BT.device)[None]
     if cache is not None and cache.starts_B is not None:

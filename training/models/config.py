@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from training.models import rope
 from training.models.recipe import LAYER_NORM_EPS, RMS_NORM_EPS, VOCAB_MULTIPLE, GPTRecipe
 
 GELU = "gelu_new"  # what transformers calls the tanh form
-HEADS = {"gpt2": "GPT2LMHeadModel", "llama": "LlamaForCausalLM", "qwen2": "Qwen2ForCausalLM",
-         "qwen3": "Qwen3ForCausalLM", "eurobert": "EuroBertForMaskedLM"}  # fmt: skip
+HEADS = {"gpt2": "GPT2LMHeadModel", "llama": "LlamaForCausalLM", "mistral": "MistralForCausalLM",
+         "qwen2": "Qwen2ForCausalLM", "qwen3": "Qwen3ForCausalLM", "eurobert": "EuroBertForMaskedLM"}  # fmt: skip
+QWEN = {"qwen2", "qwen3"}
 
 
 def hf_config(
@@ -40,7 +42,9 @@ def model_type(recipe: GPTRecipe) -> str:
         return "eurobert"
     if recipe.blocks == "gpt2":
         return "gpt2"
-    return "qwen3" if recipe.qk_norm else "qwen2" if recipe.qkv_bias else "llama"
+    if recipe.qk_norm or recipe.qkv_bias:
+        return "qwen3" if recipe.qk_norm else "qwen2"
+    return "mistral" if recipe.window else "llama"
 
 
 def from_hf_config(config: dict[str, Any]) -> GPTRecipe:
@@ -80,15 +84,42 @@ def _llama(recipe: GPTRecipe) -> dict[str, Any]:
         "num_hidden_layers": recipe.layers,
         "num_key_value_heads": recipe.kv_heads,
         "rms_norm_eps": recipe.eps,
-        "rope_parameters": {"rope_theta": recipe.rope_theta, "rope_type": "default"},
+        "rope_parameters": rope.parameters(recipe),
+        **_window(recipe),
     }
+
+
+def _window(recipe: GPTRecipe) -> dict[str, Any]:
+    """A Mistral's is always on; a Qwen says from which block on it is."""
+    if not recipe.window:
+        return {}
+    on = {"use_sliding_window": True, "max_window_layers": 0} if model_type(recipe) in QWEN else {}
+    return {"sliding_window": recipe.window, **on}
+
+
+def _window_of(config: dict[str, Any]) -> int:
+    """Inverse of :func:`_window`.
+
+    Raises:
+        ValueError: if only some blocks have one, or transformers would take a default of its own.
+    """
+    kind, window = config["model_type"], config.get("sliding_window")
+    if kind == "mistral" and "sliding_window" not in config:
+        raise ValueError("a mistral without sliding_window: transformers takes 4096; write it, or null for none.")
+    if kind in QWEN and (not config.get("use_sliding_window") or not window):
+        return 0
+    layers = set(config.get("layer_types") or ["sliding_attention"])
+    if kind in QWEN and (config.get("max_window_layers", 28) != 0 or layers != {"sliding_attention"}):
+        raise ValueError(
+            f"max_window_layers {config.get('max_window_layers', 28)}: only some blocks have the sliding_window; ours "
+            "have it all or none. Its logits would be others than it was trained for."
+        )
+    return window or 0 if kind in {"mistral", *QWEN} else 0
 
 
 def _from_llama(config: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Fields of the recipe, and what the configuration must not say otherwise."""
-    kind, rope = config["model_type"], _rope(config)
-    if rope.get("rope_type", "default") != "default":
-        raise ValueError(f"rope_type {rope['rope_type']!r}: not ours.")
+    kind = config["model_type"]
     names = {
         "sequence_length": "max_position_embeddings", "layers": "num_hidden_layers", "width": "hidden_size",
         "heads": "num_attention_heads", "mlp_width": "intermediate_size",
@@ -98,7 +129,8 @@ def _from_llama(config: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]
         "kv_heads": config.get("num_key_value_heads") or fields["heads"],
         "head_dim": config.get("head_dim") or 0,
         "norm_eps": config.get("rms_norm_eps", RMS_NORM_EPS),
-        "rope_theta": rope.get("rope_theta", 10_000.0),
+        **rope.fields(_rope(config)),
+        "window": _window_of(config),
         "qk_norm": kind == "qwen3",
         "qkv_bias": kind == "qwen2",
         "objective": "masked" if kind == "eurobert" else "causal",
@@ -107,7 +139,7 @@ def _from_llama(config: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]
         fields["head_dim"] = 0
     if fields["norm_eps"] == RMS_NORM_EPS:
         fields["norm_eps"] = 0.0
-    return fields, {"attention_bias": False, "hidden_act": "silu", "mlp_bias": False, "use_sliding_window": False}
+    return fields, {"attention_bias": False, "hidden_act": "silu", "mlp_bias": False}
 
 
 def _rope(config: dict[str, Any]) -> dict[str, Any]:

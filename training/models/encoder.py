@@ -27,16 +27,18 @@ class Encoder(TokenModel):
         super().__init__(recipe)
         self.mask_id = mask_id
 
-    def forward(self, tokens_BT: Tensor, lengths_B: Tensor | None = None) -> Tensor:
+    def forward(self, tokens_BT: Tensor, lengths_B: Tensor | None = None, documents_BT: Tensor | None = None) -> Tensor:
         """Logits for the token at each place, [B, T, V]; rows of V beyond the vocabulary are padding."""
-        return self.head(self.model(tokens_BT, lengths_B=lengths_B))
+        return self.head(self.model(tokens_BT, lengths_B=lengths_B, documents_BT=documents_BT))
 
-    def hidden_losses(self, tokens_BT: Tensor, places_BK: Tensor, truths_BK: Tensor) -> Tensor:
+    def hidden_losses(
+        self, tokens_BT: Tensor, places_BK: Tensor, truths_BK: Tensor, documents_BT: Tensor | None = None
+    ) -> Tensor:
         """Negative log-likelihood of what stands at hidden places, float32 [B, K].
 
         Logits are computed only there: at 15 % hidden the head would otherwise be most of a small model's work.
         """
-        x_BTD = self.model(tokens_BT)
+        x_BTD = self.model(tokens_BT, documents_BT=documents_BT)
         x_BKD = x_BTD.gather(1, places_BK[..., None].expand(-1, -1, x_BTD.shape[-1]))
         logits = self.head(x_BKD).flatten(0, 1).float()
         return F.cross_entropy(logits, truths_BK.flatten(), reduction="none").view(truths_BK.shape)

@@ -31,23 +31,24 @@ class TokenModel(nn.Module):
 class GPT(TokenModel):
     """A decoder."""
 
-    def forward(self, tokens_BT: Tensor, cache: KVCache | None = None) -> Tensor:
+    def forward(self, tokens_BT: Tensor, cache: KVCache | None = None, documents_BT: Tensor | None = None) -> Tensor:
         """Logits for the token after each one, [B, T, V]; rows of V beyond the vocabulary are padding."""
-        return self.head(self.model(tokens_BT, cache))
+        return self.head(self.model(tokens_BT, cache, documents_BT=documents_BT))
 
-    def loss(self, tokens_BT: Tensor, weights_BT: Tensor | None = None) -> Tensor:
+    def loss(self, tokens_BT: Tensor, weights_BT: Tensor | None = None, documents_BT: Tensor | None = None) -> Tensor:
         """Summed negative log-likelihood in nats of tokens 1… given those before.
 
         Args:
             tokens_BT: [B, T + 1], inputs and targets in one.
             weights_BT: [B, T], how much each target counts; 0 leaves it out, None counts all.
+            documents_BT: [B, T], number of the document of each input; None: everyone sees all before.
         """
-        return (self.losses(tokens_BT) * (1.0 if weights_BT is None else weights_BT)).sum()
+        return (self.losses(tokens_BT, documents_BT=documents_BT) * (1.0 if weights_BT is None else weights_BT)).sum()
 
-    def losses(self, tokens_BT: Tensor, lengths_B: Tensor | None = None) -> Tensor:
+    def losses(self, tokens_BT: Tensor, lengths_B: Tensor | None = None, documents_BT: Tensor | None = None) -> Tensor:
         """Negative log-likelihood of each target, float32 [B, T], for tokens [B, T + 1]."""
         del lengths_B  # padding stands behind, where this one never looks
-        logits_BTV = self(tokens_BT[:, :-1])
+        logits_BTV = self(tokens_BT[:, :-1], documents_BT=documents_BT)
         targets_BT = tokens_BT[:, 1:]
         flat = F.cross_entropy(logits_BTV.flatten(0, 1).float(), targets_BT.flatten(), reduction="none")
         return flat.view(targets_BT.shape)

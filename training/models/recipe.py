@@ -66,6 +66,20 @@ class GPTRecipe(ModelRecipe):
         default=0.0, ge=0, lt=1, exclude_if=not_, description="ε of the norms; 0: 1e-6, and GPT-2's 1e-5"
     )
     rope_theta: float = Field(default=10_000.0, gt=1, description="Base of the rotary frequencies")
+    rope_scaling: Literal["none", "linear", "llama3", "yarn"] = Field(
+        default="none",
+        exclude_if=lambda value: value == "none",
+        description="How rotary positions are stretched over a longer context than the first one",
+    )
+    rope_factor: float = Field(
+        default=1.0, exclude_if=lambda value: value == 1, ge=1, description="How many times longer the context is"
+    )
+    rope_original_length: int = Field(
+        default=0, exclude_if=not_, ge=0, description="Length of the first context, for rope_scaling llama3 and yarn"
+    )
+    window: int = Field(
+        default=0, exclude_if=not_, ge=0, description="Tokens back that a token sees, itself among them; 0: all"
+    )
     qk_norm: bool = Field(default=False, description="Normalise queries and keys; the export is then a Qwen3")
 
     @model_validator(mode="after")
@@ -90,6 +104,24 @@ class GPTRecipe(ModelRecipe):
             raise ValueError("an encoder has no qk_norm and qkv_bias: EuroBERT, which it is exported as, lacks them.")
         if self.qkv_bias and (self.qk_norm or self.head_dim):
             raise ValueError("qkv_bias is Qwen2's, which has neither qk_norm nor a head_dim of its own.")
+        if self.window and (self.blocks == "gpt2" or self.objective == "masked"):
+            raise ValueError("a window is for decoders with blocks = 'llama': neither GPT-2 nor EuroBERT has one.")
+        if self.window == 1:  # the cache of transformers 5.23 keeps everything then, and writes other text
+            raise ValueError("a window of 1 shows a token nothing but itself: set 2 or more, or 0 for all.")
+        return self
+
+    @model_validator(mode="after")
+    def _stretches(self) -> Self:
+        kind, by_length = self.rope_scaling, self.rope_scaling in {"llama3", "yarn"}
+        if kind != "none" and self.blocks == "gpt2":
+            raise ValueError(f"rope_scaling {kind!r}: a gpt2 has learned positions, not rotary ones.")
+        if (kind != "none") != (self.rope_factor > 1):
+            raise ValueError(f"rope_scaling {kind!r} with rope_factor {self.rope_factor}: give both, or neither.")
+        if by_length != bool(self.rope_original_length):
+            raise ValueError(
+                f"rope_scaling {kind!r} with rope_original_length {self.rope_original_length}: llama3 and yarn need "
+                "the length of the context before it was stretched, the others do not."
+            )
         return self
 
     @property
