@@ -18,10 +18,10 @@ import torch.distributed as dist
 from torch import Tensor
 
 from pipelines.provenance.order import order_key
-from training import checkpoints, guard, stopping
+from training import checkpoints, guard, loss_scale, stopping
 from training.batches import Batch, Batches
 from training.objectives import Objective
-from training.parallel import number
+from training.parallel import NARROW, number
 from training.recipes import OptimisationRecipe
 from training.records import METRICS, Waiting, arrived, report
 from training.schedules import learning_rate
@@ -107,7 +107,8 @@ class _State(State):
         rate = learning_rate(batch.step, self.run.task.batches.plan.num_steps, self.recipe)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        loss = self._backward(batch)
+        scale = loss_scale.of(self.recipe, batch.step, self.skipped)
+        loss = self._backward(batch, scale)
         norm = number(torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.recipe.clip or math.inf))
         self.waiting.append(Waiting(batch.step, loss, rate, norm, data_wait))
         if not (guard.is_on(self.recipe) and self._is_skipped()):
@@ -118,7 +119,7 @@ class _State(State):
         self.unchained.append(batch.hashes)
         self.meter.tokens += batch.inputs.tokens_BT.numel() * self.run.world_size
 
-    def _backward(self, batch: Batch) -> Tensor:
+    def _backward(self, batch: Batch, scale: float) -> Tensor:
         """Gradients of the mean over the global batch; that mean's share of this process."""
         micro = list(batch.split(self.recipe.microbatch))
         loss = torch.zeros((), device=self.run.device)
@@ -130,30 +131,28 @@ class _State(State):
                     summed = self.forward(*moved.tensors())
                 # gradients are divided by the world size; the sum over processes is what is meant
                 share = summed * (self.run.world_size / batch.total)
-                share.backward()
+                (share if scale == 1 else share * scale).backward()
             loss += share.detach()
+        if scale != 1:
+            loss_scale.unscale(self.network.parameters(), scale)
         return loss
 
     def _arithmetic(self) -> torch.autocast:
-        return torch.autocast(self.run.device.type, torch.bfloat16, enabled=self.recipe.dtype == "bf16")
+        dtype = self.recipe.dtype
+        return torch.autocast(self.run.device.type, NARROW.get(dtype, torch.bfloat16), enabled=dtype in NARROW)
 
     def _is_skipped(self) -> bool:
         """Look at the step that has just been computed; write down why, if it must not be taken."""
         row = arrived(self.waiting, self.run.world_size)[0]
         self.waiting.clear()
-        before = [each.loss for each in self.rows[-guard.WINDOW :]]
-        reason = guard.objection(row.loss, row.grad_norm, before, self.recipe.spike_deviations)
+        reason = guard.reason(row, self.rows, self.recipe)
         if not reason:
             self.rows.append(row)
             return False
         self.skipped.append((row.step, row.loss, row.grad_norm, reason))
         told = f"step {row.step} skipped ({reason}): loss {row.loss:.4f}, norm of its gradient {row.grad_norm:.3g}"
         self.run.say(told)
-        if len(self.skipped) > self.recipe.max_skips:
-            raise guard.NonFiniteLossError(
-                f"{told}. {len(self.skipped)} steps had to be skipped, max_skips is {self.recipe.max_skips}. Lower "
-                f"learning_rate ({self.recipe.learning_rate}); `stemma audit step` lists the documents of a step."
-            )
+        guard.check_skipped(self.skipped, told, self.recipe)
         return True
 
     # -- records ---------------------------------------------------------------------------------------------

@@ -17,6 +17,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from training.models.blocks import Trunk
 
+NARROW = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp8": torch.bfloat16}  # what products are computed in
+
 
 class Alone:
     """One process."""
@@ -58,10 +60,10 @@ class Sharded(Alone):
         from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
         super().__init__(objective)
-        # gathered in bf16: half the traffic; and autocast would else keep a whole bf16 copy on every process
+        # gathered in 16 bits: half the traffic; and autocast would else keep a whole copy in them on every process
         policy = MixedPrecisionPolicy()
-        if dtype == "bf16":
-            policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
+        if dtype in NARROW:
+            policy = MixedPrecisionPolicy(param_dtype=NARROW[dtype], reduce_dtype=torch.float32)
         for trunk in objective.modules():
             if isinstance(trunk, Trunk):
                 for block in trunk.layers:

@@ -10,7 +10,7 @@ from pipelines.provenance.recipe import Recipe
 from training.models.recipe import GPTRecipe
 from training.numerics import bf16_is_fast, device_kind
 
-Dtype = Literal["auto", "fp32", "bf16"]
+Dtype = Literal["auto", "fp32", "bf16", "fp16", "fp8"]
 Compile = Literal["auto", "off", "on"]
 
 
@@ -36,7 +36,11 @@ class OptimisationRecipe(Recipe):
     microbatch: int = Field(
         default=0, ge=0, description="Sequences of one forward pass, the rest is accumulated; 0 takes all"
     )
-    dtype: Dtype = Field(default="auto", description="Arithmetic of matrix products; auto is bf16 where it is fast")
+    dtype: Dtype = Field(
+        default="auto",
+        description="Arithmetic of matrix products; auto is bf16 where it is fast. fp16 scales the loss, and skips steps "
+        "that overflow; fp8 needs a GPU that has it and the extra fp8",
+    )
     compile: Compile = Field(default="auto", description="torch.compile; auto is on with a GPU, off with a CPU")
     seed: int = Field(default=1, ge=0, lt=2**31, description="Of the initial weights and of dropout")
     checkpoint_every: int = Field(default=100, ge=1, description="Steps between rolling checkpoints")
@@ -118,6 +122,15 @@ class PretrainRecipe(GPTRecipe, OptimisationRecipe):
             raise ValueError("whole_words hides words from an encoder: it needs objective = 'masked'.")
         return self
 
+    @model_validator(mode="after")
+    def _multiplies_in_fp8(self) -> Self:
+        sizes = {"width": self.width, "mlp_width": self.mlp_width, "kv_heads times the width of a head":
+                 self.kv_heads * self.head_width, "sequence_length": self.sequence_length}  # fmt: skip
+        odd = [f"{name} ({size})" for name, size in sizes.items() if size % 16]
+        if self.dtype == "fp8" and odd:
+            raise ValueError(f"dtype = 'fp8' multiplies matrices whose sides divide by 16; {', '.join(odd)} does not.")
+        return self
+
 
 class Compute(Recipe):
     """How the work of a run is shared out; it is declared with the checkpoint, for it moves last bits."""
@@ -161,6 +174,8 @@ class FinetuneRecipe(OptimisationRecipe):
     def _fits(self) -> Self:
         if self.microbatch > self.batch_size:
             raise ValueError(f"microbatch ({self.microbatch}) is larger than batch_size ({self.batch_size}).")
+        if self.dtype == "fp8":
+            raise ValueError("dtype = 'fp8' is for pretraining: examples have lengths that do not divide by 16.")
         return self
 
 

@@ -13,7 +13,7 @@ import torch.distributed as dist
 
 from pipelines import consumption
 from pipelines.provenance.tables import read_table, write_table
-from training import checkpoints, guard
+from training import checkpoints, fp8, guard
 from training.models.names import ours, published
 from training.optimizers import optimizer, optimizer_state, restore
 from training.parallel import fill, parallel, recompute, whole
@@ -30,6 +30,8 @@ class State:
         self.run, self.recipe = run, run.recipe
         self.network = run.task.objective.network
         run.task.objective.to(run.device).train()
+        if run.recipe.dtype == "fp8":
+            fp8.convert(self.network, run.device)
         if run.recomputed:
             recompute(run.task.objective)
         self.parallel = parallel(run.task.objective, run.world_size, run.sharding, run.recipe.dtype)
