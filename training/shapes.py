@@ -26,6 +26,7 @@ def _sized(layers: int, width: int, heads: int, mlp_width: int, **fields: Any) -
 
 
 OWN = ("sequence_length", "dropout")  # what a run with a base chooses anew of its shape
+STRETCHED = ("rope_theta", "rope_scaling", "rope_factor", "rope_original_length", "window")  # what it may change
 BIG: dict[str, Any] = {"warmup_steps": 2000, "min_lr_ratio": 0.1, "decay_embeddings": False}
 SHAPES = {
     "nano": Shape({}, 2048),  # the demo's
@@ -111,7 +112,7 @@ def _given(spec: Spec, run: str, said: dict[str, Any]) -> dict[str, Any]:
     shape, base = base_shape(spec, run), spec.run(run).base
     fields = {name: getattr(shape, name) for name in GPTRecipe.model_fields if name not in OWN}
     for name, value in said.items():
-        if name == "preset" or value != fields.get(name, value):
+        if name == "preset" or (name not in STRETCHED and value != fields.get(name, value)):
             told = "what shape it has" if name == "preset" else f"{name} {fields[name]}"
             raise spec.error(
                 ("runs", run, "training", name),

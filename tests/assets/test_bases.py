@@ -55,6 +55,12 @@ def test_a_run_has_the_shape_of_its_base_and_its_own_optimisation(tmp_path):
     ]  # fmt: skip
 
 
+def test_a_run_may_stretch_the_positions_of_its_base(tmp_path):
+    stretched = '[runs.second.training]\nrope_scaling = "linear"\nrope_factor = 4.0\n'
+    recipe = shapes.recipe_of(spec_of(tmp_path, CORPUS + stretched), "second", 64)
+    assert (recipe.layers, recipe.rope_scaling, recipe.rope_factor) == (3, "linear", 4.0)
+
+
 @pytest.mark.parametrize(
     ("table", "told"),
     [

@@ -69,7 +69,7 @@ def test_config_round_trips_and_counts_parameters():
 
 def test_a_config_of_another_network_is_refused():
     config = hf_config(SMALL, 0, 1)
-    for change in ({"model_type": "gpt2"}, {"hidden_act": "gelu"}, {"use_sliding_window": True}):
+    for change in ({"model_type": "gpt2"}, {"hidden_act": "gelu"}, {"mlp_bias": True}):
         with pytest.raises(ValueError):
             from_hf_config(config | change)
     with pytest.raises(ValueError, match="vocab_size is 0"):

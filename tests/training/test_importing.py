@@ -34,6 +34,7 @@ FAMILIES = {
     "llama": ("LlamaConfig", {**SIZES, "rms_norm_eps": 1e-5, "tie_word_embeddings": False}),
     "qwen2": ("Qwen2Config", {**SIZES, "tie_word_embeddings": True}),
     "qwen3": ("Qwen3Config", {**SIZES, "head_dim": 16}),
+    "mistral": ("MistralConfig", {**SIZES, "head_dim": 16, "sliding_window": 8}),
     "gpt2": ("GPT2Config", {**GPT2, "layer_norm_epsilon": 1e-6}),
 }
 
