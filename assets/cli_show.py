@@ -1,4 +1,4 @@
-"""stemma show, status, generate and export: look at what was made, and use it."""
+"""stemma show, status and export: look at what was made, and take it elsewhere."""
 
 from __future__ import annotations
 
@@ -123,29 +123,6 @@ def status(
             ],
         )
     )
-
-
-@app.command()
-def generate(
-    prompt: Annotated[str, typer.Argument(help="The beginning that the model goes on from")],
-    run: Annotated[str, typer.Option("--run", help="Run or fine-tune whose checkpoint writes")] = "",
-    tokens: Annotated[int, typer.Option("--tokens", min=1, help="At most so many tokens")] = 120,
-    temperature: Annotated[float, typer.Option(min=0.0, help="0 takes the likeliest token")] = 0.8,
-    top_k: Annotated[int, typer.Option(min=0, help="Only the k likeliest tokens; 0: all")] = 50,
-    top_p: Annotated[float, typer.Option(min=0.0, max=1.0, help="Only the likeliest tokens of this mass")] = 0.95,
-    seed: Annotated[int, typer.Option(help="Same seed, same text")] = 0,
-    store: StoreOption = "",
-    spec: SpecOption = "",
-) -> None:
-    """Let a checkpoint write, token by token."""
-    from training.generate import Generator
-
-    name = run or load_spec(spec).document.default_run
-    writer = Generator.load(checkpoint(open_store(store), name))
-    console.print(Text(prompt, style="bold"), end="", soft_wrap=True)
-    for piece in writer.stream(prompt, max_tokens=tokens, temperature=temperature, top_k=top_k, top_p=top_p, seed=seed):
-        console.print(Text(piece), end="", soft_wrap=True)
-    console.print()
 
 
 @app.command()

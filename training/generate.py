@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,54 +11,17 @@ import torch
 from torch import Tensor
 
 from pipelines.provenance.artifact import Artifact
-from pipelines.provenance.order import order_key
-from training.models.blocks import KVCache
+from training.continuation import Continuation
+from training.decoding import Decoder, last_logits, written
+from training.models.cache import KVCache
 from training.models.config import from_hf_config
 from training.models.gpt import GPT
 from training.models.names import ours
+from training.sampling import Sampling
 from training.weights import load_weights
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
-
-LOST = "\ufffd"  # what the decoder shows for half a character
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How the next token is drawn; temperature 0 takes the likeliest.
-
-    Args:
-        temperature: logits are divided by it.
-        top_k: draw among that many likeliest; 0 among all.
-        top_p: draw among the fewest likeliest that have this probability together (Holtzman et al. 2020).
-        seed: of the draws.
-    """
-
-    temperature: float = 0.8
-    top_k: int = 0
-    top_p: float = 1.0
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.temperature < 0 or self.top_k < 0 or not 0 < self.top_p <= 1:
-            raise ValueError(
-                f"temperature {self.temperature}, top_k {self.top_k}, top_p {self.top_p}: expected temperature >= 0, "
-                "top_k >= 0 and 0 < top_p <= 1."
-            )
-
-    def probabilities(self, logits_V: Tensor) -> Tensor:
-        """Of each token; they sum to 1."""
-        if self.temperature == 0:
-            return torch.zeros_like(logits_V).index_fill_(0, logits_V.argmax(), 1.0)
-        logits_V = logits_V / self.temperature
-        if 0 < self.top_k < len(logits_V):
-            least = logits_V.topk(self.top_k).values[-1]
-            logits_V = logits_V.masked_fill(logits_V < least, -torch.inf)
-        ordered, places = logits_V.softmax(-1).sort(descending=True, stable=True)
-        ordered[ordered.cumsum(-1) - ordered >= self.top_p] = 0.0  # the likeliest always stays
-        kept = torch.zeros_like(ordered).scatter_(0, places, ordered)
-        return kept / kept.sum()
 
 
 class Generator:
@@ -100,43 +62,61 @@ class Generator:
     def encode(self, text: str) -> list[int]:
         return self.tokenizer.encode(text, add_special_tokens=False).ids
 
-    def generate(self, prompt: str, max_tokens: int = 200, **sampling: Any) -> str:
-        """The continuation alone; keywords are those of :class:`Sampling`."""
-        return "".join(self.stream(prompt, max_tokens, **sampling))
+    def decoder(self) -> Decoder:
+        return Decoder(self.model, self.eos_id, self.num_tokens)
 
-    def stream(self, prompt: str, max_tokens: int = 200, **sampling: Any) -> Iterator[str]:
-        """Pieces of the continuation as they come; never half a character."""
-        written: list[int] = []
-        told = ""
-        for token in self.tokens(self.encode(prompt), max_tokens, Sampling(**sampling)):
-            written.append(token)
-            text = self.tokenizer.decode(written)
-            if not text.endswith(LOST):
-                yield text[len(told) :]
-                told = text
-        if written and (text := self.tokenizer.decode(written)) != told:
-            yield text[len(told) :]
+    def continuation(self, prompt: str | Sequence[int], max_tokens: int = 200, *, stop: Sequence[str] = (),
+                     choice: int = 0, logprobs: int | None = None, **sampling: Any) -> Continuation:  # fmt: skip
+        """Of a text or of token ids, nothing of it written yet; other keywords are those of :class:`Sampling`.
 
-    @torch.no_grad()
+        Raises:
+            ValueError: if a stop string is empty, or the sampling impossible.
+        """
+        if not all(stop):
+            raise ValueError("a stop string is empty: every text would end before it begins.")
+        tokens = self.encode(prompt) if isinstance(prompt, str) else prompt
+        return Continuation(
+            tokens, max_tokens, Sampling(**sampling), self.tokenizer.decode, self.eos_id, stop, choice, logprobs
+        )
+
+    def generate(self, prompt: str, max_tokens: int = 200, **wishes: Any) -> str:
+        """The continuation alone, up to the end of text or a stop string; see :meth:`continuation` for keywords."""
+        return self.write([self.continuation(prompt, max_tokens, **wishes)])[0].text
+
+    def write(self, continuations: Sequence[Continuation], batch_size: int = 16) -> list[Continuation]:
+        """Complete them together; each becomes what it becomes alone (to rounding: logits differ by about 1e-6)."""
+        for _ in written(self.decoder(), continuations, batch_size):
+            pass
+        return list(continuations)
+
+    def stream(self, prompt: str, max_tokens: int = 200, **wishes: Any) -> Iterator[str]:
+        """:meth:`pieces` of one prompt; see :meth:`continuation` for keywords."""
+        return self.pieces(self.continuation(prompt, max_tokens, **wishes))
+
+    def pieces(self, one: Continuation) -> Iterator[str]:
+        """A continuation as it comes; never half a character, nor the beginning of a stop string."""
+        told = 0
+        decoder = self.decoder()
+        decoder.join([one])
+        while decoder.rows:
+            decoder.step()
+            if len(one.text) > told:
+                yield one.text[told:]
+                told = len(one.text)
+
     def tokens(self, prompt: Sequence[int], max_tokens: int, sampling: Sampling) -> Iterator[int]:
         """Ids of the continuation, up to the end of text, which is not among them.
 
         An empty prompt begins a document. Where prompt and continuation outgrow the context, the older half of it is
         forgotten: the model has never seen positions beyond.
         """
-        seen = [self.eos_id, *prompt][-self.context :]
-        cache, fresh = KVCache(), seen
-        generator = torch.Generator().manual_seed(order_key("sampling", sampling.seed) >> 1)
-        for _ in range(max_tokens):
-            if cache.length + len(fresh) > self.context:
-                seen = seen[-(self.context // 2) :]
-                cache, fresh = KVCache(), seen
-            logits_V = last_logits(self.model, torch.tensor([fresh], device=self.device), cache, self.num_tokens)[0]
-            token = int(torch.multinomial(sampling.probabilities(logits_V.cpu()), 1, generator=generator))
-            if token == self.eos_id:
-                return
-            yield token
-            seen, fresh = [*seen, token], [token]
+        one = Continuation(prompt, max_tokens, sampling, lambda tokens: "", self.eos_id)
+        decoder = self.decoder()
+        decoder.join([one])
+        while decoder.rows:
+            told = len(one.tokens)
+            decoder.step()
+            yield from one.tokens[told:]
 
     def greedy(self, prompts: Sequence[Sequence[int]], max_tokens: int, batch_size: int = 32) -> list[list[int]]:
         """See :func:`greedy`."""
@@ -187,12 +167,6 @@ def _greedy_batch(
             break
         fresh_BT = token_B[:, None]
     return [_before(row, eos_id) for row in torch.stack(written, 1).tolist()]
-
-
-def last_logits(model: GPT, tokens_BT: Tensor, cache: KVCache, num_tokens: int) -> Tensor:
-    """[B, V] for the token after the last one; V ends with the vocabulary, padding rows are never drawn."""
-    x_BTD = model.model(tokens_BT, cache)
-    return model.head(x_BTD[:, -1]).float()[:, :num_tokens]
 
 
 def _before(tokens: list[int], end: int) -> list[int]:

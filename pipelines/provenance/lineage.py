@@ -70,13 +70,15 @@ def milestone(run: Artifact, step: int) -> Artifact:
     """
     kept = {part.facts["step"]: part for part in run.parts()} if run.manifest.parts else {}
     if step not in kept:
-        there = ", ".join(map(str, sorted(kept))) or "none (milestone_every is 0)"
+        there = ", ".join(map(str, sorted(kept))) or "none (milestone_every in its training recipe asks for them)"
         raise StoreError(f"{run.key} has kept no checkpoint of step {step}; milestones: {there}.")
     return kept[step]
 
 
 def checkpoint(store: Store, name: str) -> Artifact:
     """A checkpoint by the name that the spec gives it: that of a run, a fine-tune or a model from elsewhere.
+
+    RUN@STEP is a milestone of a run.
 
     Raises:
         StoreError: if there is none; the message lists what there is.
@@ -85,5 +87,8 @@ def checkpoint(store: Store, name: str) -> Artifact:
         found = store.get(Key(asset, name))
         if found is not None:
             return found
+    run, _, step = name.rpartition("@")
+    if run and step.isdecimal() and (found := store.get(Key("pretrained_model", run))) is not None:
+        return milestone(found, int(step))
     there = sorted({k.partition for k in store.keys() if k.asset in CHECKPOINTS})
     raise StoreError(f"no checkpoint {name!r} in {store.url}; there are: {', '.join(there) or 'none'}.")

@@ -9,6 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jobs import launch_in_process, small_model
 
+from pipelines.provenance.files import StoreError
+from pipelines.provenance.lineage import checkpoint
 from training.generate import Generator, Sampling
 
 
@@ -62,15 +64,6 @@ def test_pieces_of_the_stream_make_the_text(writer):
     assert "".join(pieces) == writer.generate("Return the", 30, temperature=0.0)
 
 
-def test_half_a_character_is_never_shown(writer, monkeypatch):
-    tokens = writer.encode("né 漢")
-    assert len(tokens) > 4  # the small vocabulary spells these in bytes
-    monkeypatch.setattr(writer, "tokens", lambda *_: iter(tokens))
-    pieces = list(writer.stream("x"))
-    assert "".join(pieces) == "né 漢"
-    assert not any("\ufffd" in piece for piece in pieces)
-
-
 def test_it_stops_at_the_end_of_text(writer):
     written = list(writer.tokens(writer.encode("Drop the table by name."), 64, Sampling(temperature=0.0)))
     assert writer.eos_id not in written
@@ -96,6 +89,18 @@ def test_padding_rows_of_the_embedding_are_never_drawn(writer, monkeypatch):
     assert all(token < 260 for token in writer.tokens([], 40, Sampling(temperature=50.0)))
 
 
+def test_a_milestone_is_named_by_its_step(world, writer):
+    small_model(world, "walker", steps=6, launch=launch_in_process, milestone_every=2)
+    early, late = (Generator.load(checkpoint(world.store, name)) for name in ("walker@2", "walker"))
+    name = "model.embed_tokens.weight"
+    assert not torch.equal(early.model.state_dict()[name], late.model.state_dict()[name])
+    assert early.generate("Sort", 3, seed=1)
+    with pytest.raises(StoreError, match="no milestone at step '3'; there are: 2, 4"):
+        checkpoint(world.store, "walker@3")
+    with pytest.raises(StoreError, match="no checkpoint 'nobody@2'"):
+        checkpoint(world.store, "nobody@2")
+
+
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.floats(-5, 5), min_size=2, max_size=12), st.integers(0, 12), st.floats(0.05, 1.0))
 def test_sampling_keeps_the_fewest_likeliest(logits, top_k, top_p):
@@ -115,7 +120,18 @@ def test_temperature_zero_takes_the_likeliest():
     assert Sampling(0.0).probabilities(torch.tensor([1.0, 3.0, 2.0])).tolist() == [0, 1, 0]
 
 
-@pytest.mark.parametrize("fields", [{"temperature": -1.0}, {"top_p": 0.0}, {"top_p": 1.5}, {"top_k": -1}])
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"temperature": -1.0},
+        {"top_p": 0.0},
+        {"top_p": 1.5},
+        {"top_k": -1},
+        {"min_p": 1.5},
+        {"min_p": -0.1},
+        {"repetition_penalty": 0.0},
+    ],
+)
 def test_impossible_sampling_is_refused(fields):
     with pytest.raises(ValueError, match="expected"):
         Sampling(**fields)

@@ -11,7 +11,8 @@ import torch
 from echo import LOG_AGAIN, V, echo, names, silent
 from tokenizers import Tokenizer
 
-from training.generate import Generator, Sampling, greedy
+from training.generate import Generator, greedy
+from training.sampling import Sampling, drawn, number
 
 HALVES = torch.tensor([0.5, 0.25, 0.15, 0.1]).log()
 
@@ -33,6 +34,10 @@ def probabilities(logits=HALVES, **fields):
         ({"top_p": 0.8}, [0.5 / 0.9, 0.25 / 0.9, 0.15 / 0.9, 0]),
         ({"top_k": 2, "top_p": 0.6}, [1, 0, 0, 0]),  # of the two that are left the first has 2/3
         ({"top_k": 2, "top_p": 0.7}, [2 / 3, 1 / 3, 0, 0]),
+        ({"min_p": 0.4}, [2 / 3, 1 / 3, 0, 0]),  # less than 0.4 of 0.5 goes
+        ({"min_p": 0.19}, [0.5, 0.25, 0.15, 0.1]),
+        ({"min_p": 1.0}, [1, 0, 0, 0]),
+        ({"min_p": 0.4, "top_k": 1}, [1, 0, 0, 0]),
         ({"temperature": 0.0}, [1, 0, 0, 0]),
         ({"temperature": 0.0, "top_k": 3, "top_p": 0.9}, [1, 0, 0, 0]),
     ],
@@ -63,23 +68,57 @@ def test_adding_to_all_logits_changes_nothing():
     assert probabilities(HALVES + 300.0, top_p=0.8) == pytest.approx(probabilities(top_p=0.8), abs=1e-4)
 
 
+def test_a_repetition_penalty_lowers_what_the_text_has_already():
+    logits = torch.tensor([[2.0, -2.0, 1.0, 0.0]])
+    seen = torch.tensor([[True, True, False, False]])
+    wanted = torch.tensor([[1.0, -4.0, 1.0, 0.0]]).softmax(-1)
+    assert torch.allclose(Sampling(1.0, repetition_penalty=2.0).probabilities(logits, seen), wanted)
+    assert torch.equal(
+        Sampling(0.0, repetition_penalty=3.0).probabilities(logits, seen), torch.tensor([[0.0, 0, 1, 0]])
+    )
+    assert torch.equal(Sampling(1.0).probabilities(logits, seen), Sampling(1.0).probabilities(logits))
+
+
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize(
-    ("temperature", "top_k", "top_p"), [(0.7, 0, 0.9), (1.3, 10, 1.0), (1.0, 8, 0.6), (2.0, 0, 0.2)]
-)
-def test_it_is_what_transformers_draws_from(seed, temperature, top_k, top_p):
-    from transformers.generation.logits_process import (
-        TemperatureLogitsWarper,
-        TopKLogitsWarper,
-        TopPLogitsWarper,
+    ("temperature", "top_k", "top_p", "min_p", "penalty"),
+    [
+        (0.7, 0, 0.9, 0.0, 1.0), (1.3, 10, 1.0, 0.0, 1.0), (1.0, 8, 0.6, 0.0, 1.0), (2.0, 0, 0.2, 0.0, 1.0),
+        (1.0, 0, 1.0, 0.1, 1.0), (1.5, 20, 0.9, 0.05, 1.0), (1.0, 0, 1.0, 0.0, 1.3), (0.8, 12, 0.95, 0.02, 0.7),
+    ],
+)  # fmt: skip
+def test_it_is_what_transformers_draws_from(seed, temperature, top_k, top_p, min_p, penalty):
+    from transformers.generation import logits_process as theirs
+
+    draw = torch.Generator().manual_seed(seed)
+    logits_BV = torch.randn(3, 50, generator=draw) * 2
+    texts_BT = torch.randint(50, (3, 12), generator=draw)
+    scores = theirs.RepetitionPenaltyLogitsProcessor(penalty)(texts_BT, logits_BV)
+    scores = theirs.TemperatureLogitsWarper(temperature)(None, scores)
+    scores = theirs.TopKLogitsWarper(top_k)(None, scores) if top_k else scores
+    scores = theirs.TopPLogitsWarper(top_p)(None, scores) if top_p < 1 else scores
+    scores = theirs.MinPLogitsWarper(min_p)(None, scores) if min_p else scores
+    seen_BV = torch.zeros(3, 50, dtype=torch.bool).scatter_(1, texts_BT, value=True)
+    ours = Sampling(temperature, top_k, top_p, min_p, penalty).probabilities(logits_BV, seen_BV)
+    assert torch.allclose(ours, scores.softmax(-1), atol=1e-6)
+    assert torch.allclose(
+        ours[1], Sampling(temperature, top_k, top_p, min_p, penalty).probabilities(logits_BV[1], seen_BV[1])
     )
 
-    logits = torch.randn(50, generator=torch.Generator().manual_seed(seed)) * 2
-    scores = TemperatureLogitsWarper(temperature)(None, logits[None])
-    scores = TopKLogitsWarper(top_k)(None, scores) if top_k else scores
-    scores = TopPLogitsWarper(top_p)(None, scores) if top_p < 1 else scores
-    ours = Sampling(temperature, top_k, top_p).probabilities(logits)
-    assert torch.allclose(ours, scores[0].softmax(-1), atol=1e-6)
+
+def test_a_number_falls_on_the_cumulated_probabilities_and_never_on_an_impossible_token():
+    probabilities = torch.tensor([[0.0, 0.5, 0.0, 0.5, 0.0]])
+    found = [int(drawn(probabilities, [at])) for at in (0.0, 0.25, 0.499, 0.5, 0.75, 1 - 2**-52)]
+    assert found == [1, 1, 1, 3, 3, 3]
+    assert drawn(probabilities.expand(2, 5), [0.1, 0.9]).tolist() == [1, 3]
+
+
+def test_numbers_are_uniform_and_differ_by_seed_choice_and_place():
+    numbers = [number(seed, choice, place) for seed in range(10) for choice in range(10) for place in range(20)]
+    assert len(set(numbers)) == 2000
+    tenths = Counter(int(10 * each) for each in numbers)
+    assert set(tenths) == set(range(10))
+    assert all(abs(count - 200) < 5 * math.sqrt(2000 * 0.1 * 0.9) for count in tenths.values())
 
 
 # -- what is drawn ---------------------------------------------------------------------------------------------

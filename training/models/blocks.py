@@ -10,41 +10,16 @@ C channels of a head, V vocabulary.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 import torch
 import torch.nn.functional as F  # noqa: N812 (torch's own custom)
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from training.models import rope, sight
+from training.models.cache import KVCache
 from training.models.recipe import GPTRecipe
 
 Angles = tuple[Tensor, Tensor]
-
-
-@dataclass
-class KVCache:
-    """Keys and values of the tokens read so far, per block.
-
-    Args:
-        starts_B: for prompts of unequal length padded on the left: where each one begins.
-    """
-
-    starts_B: Tensor | None = None
-    length: int = 0
-    keys: list[Tensor] = field(default_factory=list)  # [B, K, S, C] each
-    values: list[Tensor] = field(default_factory=list)
-
-    def extend(self, layer: int, keys_BKTC: Tensor, values_BKTC: Tensor) -> tuple[Tensor, Tensor]:
-        """Append new tokens of one block; everything of that block comes back."""
-        if layer == len(self.keys):
-            self.keys.append(keys_BKTC)
-            self.values.append(values_BKTC)
-        else:
-            self.keys[layer] = torch.cat([self.keys[layer], keys_BKTC], dim=2)
-            self.values[layer] = torch.cat([self.values[layer], values_BKTC], dim=2)
-        return self.keys[layer], self.values[layer]
 
 
 class RMSNorm(nn.Module):
@@ -119,7 +94,8 @@ class Attention(nn.Module):
         if cache is not None:
             k_BKTC, v_BKTC = cache.extend(self.layer, k_BKTC, v_BKTC)
         with torch.autocast(x_BTD.device.type, enabled=False):  # the type is chosen above
-            out_BHTC = sight.attention(q_BHTC, k_BKTC, v_BKTC, mask, causal=self.causal, shared=self.shared)
+            causal = self.causal and q_BHTC.shape[2] > 1  # a token alone sees everything before it
+            out_BHTC = sight.attention(q_BHTC, k_BKTC, v_BKTC, mask, causal=causal, shared=self.shared)
         return self.o_proj(out_BHTC.transpose(1, 2).reshape(*x_BTD.shape[:2], -1))
 
 
@@ -249,8 +225,8 @@ def _attention_dtype(device: torch.device) -> torch.dtype:
 
 
 def _causal_mask(tokens_BT: Tensor, cache: KVCache | None) -> Tensor | None:
-    """Who may look at whom, [B or 1, 1, T, S]; None is plain causal, which has the fastest kernel."""
-    if cache is None or (cache.length == 0 and cache.starts_B is None):
+    """Who may look at whom, [B or 1, 1, T, S]; None is plain causal (one token: everything before it), the fastest."""
+    if cache is None or (cache.starts_B is None and (cache.length == 0 or tokens_BT.shape[1] == 1)):
         return None
     num_new, device = tokens_BT.shape[1], tokens_BT.device
     keys_S = torch.arange(cache.length + num_new, device=device)
