@@ -134,7 +134,7 @@ def pretrained_model(spec: Spec, run: str) -> Blueprint:
         [Key("mixture", run), *_base(spec, run)],
         lambda inputs, recipe, draft, runtime: pretrain.pretrain(
             inputs[0], recipe, draft, base=next(iter(inputs[1:]), None), numerics=declared, launch=runtime.launch,
-            scratch=runtime.scratch,
+            scratch=runtime.scratch, track=compute.track,
         ),
         numerics=declared,
         through=through if spec.run(run).base_step else None,

@@ -116,7 +116,7 @@ class Bars:
         self._console = shown
         self._store = store
         self._totals = Counter(key.asset for key in due)
-        self._left = dict(self._totals)
+        self._left = Counter(self._totals)  # history may know less than the store: then more is run than was due
         self._built: set[Key] = set()
         self._tasks: dict[str, TaskID] = {}
         self._stop = threading.Event()

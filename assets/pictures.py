@@ -13,6 +13,7 @@ import dagster as dg
 
 from assets.examples import examples
 from assets.markdown import num_bytes
+from assets.model_pictures import model_pictures
 from pipelines.provenance.artifact import Artifact
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ PLOT_BYTES, EXAMPLE_BYTES = 20_000, 20_000
 
 
 def shown(artifact: Artifact) -> dict[str, dg.MetadataValue]:
-    """Pictures and examples by name, for documents that were cleaned and for a profile; nothing for anything else."""
+    """Pictures and examples by name, for cleaned documents, profiles and models; nothing for anything else."""
     from pipelines.clean import SIGNALS
     from pipelines.profile.measure import PAGE
 
@@ -32,7 +33,7 @@ def shown(artifact: Artifact) -> dict[str, dg.MetadataValue]:
         return {**found, "page": dg.MetadataValue.path(f"{artifact.store.url}/{artifact.prefix}/{PAGE}")}
     if SIGNALS in artifact.names() and artifact.inputs("raw_documents"):
         return {name: dg.MetadataValue.md(text) for name, text in _of_documents(artifact).items() if text}
-    return {}
+    return {name: dg.MetadataValue.md(text) for name, text in model_pictures(artifact).items()}
 
 
 def _of_profile(artifact: Artifact) -> dict[str, str]:

@@ -20,6 +20,7 @@ from pipelines.spec import Spec
 FUNNEL = ("raw_documents", "clean_documents", "unique_documents", "heldout_documents", "training_documents")
 FATES = ("seen", "kept", "held_out", "merged", "dropped", "quarantined")
 BARS = "▁▂▃▄▅▆▇█"
+MOST_SOURCES = 12  # rows of the table by source
 
 
 def summary(spec: Spec, store: Store, run: str) -> dict[str, Any]:
@@ -32,7 +33,7 @@ def summary(spec: Spec, store: Store, run: str) -> dict[str, Any]:
         "scores": [{"checkpoint": name, **score} for name in names for score in scores(store, name)],
         "champion": champion(spec, store, run),
         "store": store.url,
-        "report": str(_loss_plot(store, model)) if model else None,
+        "report": str(report_page(store, model)) if model else None,
     }
 
 
@@ -105,7 +106,23 @@ def _show_model(console: Console, store: Store, model: Artifact) -> None:
         if facts.get(name) is not None
     ]
     console.print(table("bits per byte on held-out documents", "model or baseline", "#bpb", rows=shown))
-    console.print(f"loss curve: {_loss_plot(store, model)}", markup=False, highlight=False, soft_wrap=True)
+    _show_by_source(console, model)
+    console.print(f"report: {report_page(store, model)}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _show_by_source(console: Console, model: Artifact) -> None:
+    """Held-out bits per byte of the sources with most documents, and their way there."""
+    evaluations = model.json("heldout.json")["evaluations"] if "heldout.json" in model.names() else []
+    last = evaluations[-1].get("by_part", {}) if evaluations else {}
+    rows = []
+    for part in sorted(last, key=lambda part: (-last[part]["docs"], part))[:MOST_SOURCES]:
+        way = [
+            e["by_part"][part]["bpb"] for e in evaluations if e.get("by_part", {}).get(part, {}).get("bpb") is not None
+        ]
+        rows.append([part, last[part]["docs"], sparkline(way, 20), f"{way[-1]:.3f}" if way else ""])
+    if len(rows) > 1:  # of one source it is the figure above
+        more = f", {len(rows)} of {len(last)} sources" if len(last) > len(rows) else ""
+        console.print(table(f"by source{more}", "source", "#documents", "evaluations", "#bpb", rows=rows))
 
 
 def _show_scores(console: Console, spec: Spec, store: Store, run: str) -> None:
@@ -161,19 +178,14 @@ def _show_next(console: Console, store: Store, run: str) -> None:
         console.print(f"  [cyan]{command}[/]  [dim]{effect}[/]", highlight=False, soft_wrap=True)
 
 
-def _loss_plot(store: Store, model: Artifact) -> Path:
-    """A PNG of loss against step, named by the model's digest so that it is drawn once."""
-    path = store.scratch.parent / "reports" / model.key.partition / f"loss-{model.digest[:16]}.png"
-    if path.exists():
-        return path
-    path.parent.mkdir(parents=True, exist_ok=True)
-    from matplotlib.figure import Figure  # a Figure of its own draws without a display
+def report_page(store: Store, model: Artifact) -> Path:
+    """The report of a model, named by its digest so that it is written once."""
+    from assets.cli_report import default_path
+    from assets.report import report
+    from assets.run_facts import RunFacts
 
-    losses = model.table("losses.arrow")
-    figure = Figure(figsize=(8, 4.5), layout="constrained")
-    axes = figure.subplots()
-    axes.plot(losses["step"].to_pylist(), losses["loss"].to_pylist(), linewidth=1.2)
-    axes.set(xlabel="step", ylabel="training loss (nats a token)", title=f"{model.key} {model.digest[:12]}")
-    axes.grid(alpha=0.3)
-    figure.savefig(path, dpi=120)
+    path = default_path(store, [model])
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(report([RunFacts.of(store, model.key.partition)]), encoding="utf-8")
     return path

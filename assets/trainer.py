@@ -8,17 +8,20 @@ from collections.abc import Callable, Mapping, Sequence
 
 import dagster as dg
 
+from assets.live_curves import live_curves
+
 PR_SET_PDEATHSIG = 1
 GRACE_SECONDS = 60.0  # torchrun gives its workers 30 s; Pipes' own 20 s would leave them behind
 
 
 def pipes_launcher(context: dg.AssetExecutionContext) -> Callable[[Sequence[str], Mapping[str, str]], None]:
-    """A function that runs a command under Dagster Pipes, its output live in the step's log."""
+    """A function that runs a command under Dagster Pipes, its output and its curves live in the UI."""
 
     def launch(command: Sequence[str], env: Mapping[str, str]) -> None:
         die_with_parent()
         client = dg.PipesSubprocessClient(termination_timeout_seconds=GRACE_SECONDS)
-        client.run(context=context.op_execution_context, command=list(command), env={**os.environ, **env})
+        with live_curves(context, command):
+            client.run(context=context.op_execution_context, command=list(command), env={**os.environ, **env})
 
     return launch
 

@@ -7,6 +7,7 @@ from assets import (  # noqa: F401
     cli_plan,
     cli_preview,
     cli_replay,
+    cli_report,
     cli_run,
     cli_show,
     cli_source,

@@ -130,13 +130,14 @@ def scores(documents: Sequence[HeldoutDocument], losses: Sequence[float], clean_
 
 
 def scores_by_part(documents: Sequence[HeldoutDocument], losses: Sequence[float]) -> dict[str, dict[str, Any]]:
-    """The same by source, all documents."""
-    found = {}
-    for part in sorted({document.part for document in documents}):
-        chosen = [i for i, document in enumerate(documents) if document.part == part]
-        bpb = bits_per_byte([losses[i] for i in chosen], [documents[i] for i in chosen])
-        found[part] = {"bpb": bpb, "docs": len(chosen)}
-    return found
+    """The same by source, all documents; a source that a sample has nothing of is left out."""
+    chosen: dict[str, list[int]] = {}
+    for index, document in enumerate(documents):
+        chosen.setdefault(document.part, []).append(index)
+    return {
+        part: {"bpb": bits_per_byte([losses[i] for i in those], [documents[i] for i in those]), "docs": len(those)}
+        for part, those in sorted(chosen.items())
+    }
 
 
 def _batches(cut: Sequence[Piece], order: list[int]) -> Iterable[list[int]]:

@@ -98,6 +98,8 @@ class Job(_Frozen):
     version: str = Field(description="of the stage")
     run: str
     directory: Path = Field(default=Path(), description="rolling checkpoints, metrics, results")
+    track: str = Field(default="", description="trackers, parted by commas; see tracking.py")
+    tracking: Path = Field(default=Path(), description="where they write")
     model: GPTRecipe
     recipe: dict[str, Any] = Field(description="PretrainRecipe or FinetuneRecipe, resolved")
     numerics: dict[str, Any]
@@ -121,7 +123,7 @@ class Job(_Frozen):
         Nor does how many processes share the work: they read the same data in the same order. What they give is equal
         to rounding only, so the checkpoint says which steps who took.
         """
-        plain = self.model_dump(mode="json", exclude={"directory"})
+        plain = self.model_dump(mode="json", exclude={"directory", "track", "tracking"})
         plain["numerics"] = {k: v for k, v in plain["numerics"].items() if k not in SHARED_OUT}
         return digest(canonical_json(_without_paths(plain)))
 

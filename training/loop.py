@@ -20,10 +20,11 @@ from torch import Tensor
 from pipelines.provenance.order import order_key
 from training import checkpoints, guard, loss_scale, stopping
 from training.batches import Batch, Batches
+from training.curves import EVALUATIONS, METRICS, Track
 from training.objectives import Objective
 from training.parallel import NARROW, number
 from training.recipes import OptimisationRecipe
-from training.records import METRICS, Waiting, arrived, report
+from training.records import Waiting, arrived, report, report_evaluation
 from training.schedules import learning_rate
 from training.state import State
 
@@ -68,6 +69,7 @@ class Run:
     sharding: str = "ddp"
     recomputed: bool = False
     is_asked_to_stop: Callable[[], bool] = lambda: False
+    track: Track = lambda lines: None
 
     def train(self) -> checkpoints.Checkpoint | None:
         """Train to the end of the plan; the last checkpoint, on rank 0.
@@ -236,7 +238,7 @@ class _State(State):
         if rows and self.run.rank == 0:
             waits = [self.waits.get(row.step, 0.0) for row in rows]
             num_steps = self.run.task.batches.plan.num_steps
-            report(self.run.directory / METRICS, rows, waits, num_steps, self.meter, self.run.say)
+            report(self.run.directory / METRICS, rows, waits, num_steps, self.meter, self.run.say, self.run.track)
         self.waits.clear()
         self.started()
 
@@ -246,6 +248,9 @@ class _State(State):
             figures = self.run.task.evaluate(last=last)
         self.run.task.objective.train()
         self.evaluations.append({"step": self.step, **figures})
+        if self.run.rank == 0:
+            num_steps = self.run.task.batches.plan.num_steps
+            report_evaluation(self.run.directory / EVALUATIONS, self.evaluations[-1], num_steps, self.run.track)
         told = " ".join(f"{k} {v:.4f}" for k, v in figures.items() if isinstance(v, float))
         if told:
             self.run.say(f"step {self.step} evaluated: {told}")

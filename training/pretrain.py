@@ -27,7 +27,7 @@ from training.models.recipe import GPTRecipe
 from training.recipes import PretrainRecipe
 from training.trainer import Launch, Progress, Say, last_checkpoint, placed, run_job
 
-PRETRAIN_VERSION = "1"
+PRETRAIN_VERSION = "2"
 BASELINES = ("unigram_bpb", "bigram_bpb", "trigram_bpb")
 
 
@@ -48,6 +48,7 @@ def pretrain(
     scratch: Path | None = None,
     progress: Progress | None = None,
     say: Say = print,
+    track: str = "",
 ) -> Artifact:
     """Train a model on a mixture and seal it; the run is named by the draft's partition.
 
@@ -61,12 +62,14 @@ def pretrain(
         scratch: directory for rolling checkpoints; default the store's.
         progress: told the latest step, loss and speed about every ten steps.
         say: told every line that the trainer prints.
+        track: trackers that are told as well, parted by commas.
 
     Raises:
         TrainingError: if the trainer fails; its rolling checkpoints stay, and the next build goes on from them.
         ValueError: if recipe, plan and vocabulary do not go together.
     """
     job = job_of(mixture, recipe, draft.key.partition, dict(numerics or {}), base)
+    job = job.model_copy(update={"track": track})
     job = placed(job, scratch or draft.store.scratch)
     times = run_job(job, launch, say, progress)
     last = last_checkpoint(job, say)
@@ -172,7 +175,7 @@ def _write_companions(draft: Draft, job: Job, vocabulary: Artifact) -> None:
 
 
 def _heldout(job: Job, recipe: PretrainRecipe, last: Checkpoint, vocabulary: Artifact, say: Say) -> dict[str, Any]:
-    """Every evaluation of the run, the last one also by source, and the baselines."""
+    """Every evaluation of the run, each also by source, and the baselines."""
     from training.baselines import baselines
     from training.heldout import load_documents
 

@@ -43,7 +43,7 @@ class Pretraining:
         nats = piece_losses(self.objective.network, cut, self.device, self.rank, self.world_size)
         losses = document_losses(documents, cut, nats)
         found = scores(documents, losses, self.recipe.clean_overlap)
-        return found | ({"by_part": scores_by_part(documents, losses)} if last else {})
+        return {**found, "by_part": scores_by_part(documents, losses)}
 
     def finish(self, folder: Path) -> None:
         """Nothing but weights and records."""

@@ -142,6 +142,9 @@ class Compute(Recipe):
     recompute: bool = Field(
         default=False, description="Compute activations again in the backward pass: less memory, a third more work"
     )
+    track: str = Field(
+        default="", description="Trackers that are told too, parted by commas: tensorboard, mlflow, wandb"
+    )
 
 
 class FinetuneDataRecipe(Recipe):

@@ -1,17 +1,17 @@
 """Records of a run: loss, rate and gradient norm of every step, and what the run tells the world meanwhile.
 
 ``losses.arrow`` is part of the result and holds what depends on recipe and data alone. ``metrics.jsonl`` has a line for
-every step with speeds beside them, which belong to the circumstances.
+every step with speeds beside them, which belong to the circumstances; ``evaluations.jsonl`` one for every evaluation.
+Whoever watches a run reads these two files; a tracker (see tracking.py) is handed the same figures.
 """
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import torch
@@ -19,10 +19,10 @@ import torch.distributed as dist
 from torch import Tensor
 
 from training import flops
+from training.curves import Track, append
 from training.models.recipe import GPTRecipe
 
 LOSSES = pa.schema([(n, pa.int64() if n == "step" else pa.float64()) for n in ("step", "loss", "lr", "grad_norm")])
-METRICS = "metrics.jsonl"
 
 
 class Row(NamedTuple):
@@ -77,21 +77,32 @@ def arrived(waiting: list[Waiting], world_size: int) -> list[Row]:
 
 
 def report(
-    path: Path, rows: list[Row], waits: list[float], num_steps: int, meter: Meter, say: Callable[[str], None]
-) -> None:
+    path: Path, rows: list[Row], waits: list[float], num_steps: int, meter: Meter, say: Callable[[str], None],
+    track: Track,
+) -> None:  # fmt: skip
     """A line for each of these steps, which share their speed, and one for people."""
     seconds, speed, used = meter.read()
-    with path.open("a") as file:
-        for row, wait in zip(rows, waits, strict=True):
-            line = {
-                "step": row.step, "steps": num_steps, "loss": row.loss, "lr": row.lr, "grad_norm": row.grad_norm,
-                "tokens_per_second": round(speed), "seconds": round(seconds / len(rows), 4),
-                "data_wait_seconds": round(wait, 6), "mfu": used,
-            }  # fmt: skip
-            file.write(json.dumps(line) + "\n")
+    lines: list[dict[str, Any]] = [
+        {
+            "step": row.step, "steps": num_steps, "loss": row.loss, "lr": row.lr, "grad_norm": row.grad_norm,
+            "tokens_per_second": round(speed), "seconds": round(seconds / len(rows), 4),
+            "data_wait_seconds": round(wait, 6), "mfu": used,
+        }
+        for row, wait in zip(rows, waits, strict=True)
+    ]  # fmt: skip
+    append(path, lines)
+    track(lines)
     last = rows[-1]
     share = f" mfu {used:.1%}" if isinstance(used, float) else ""
     say(f"step {last.step}/{num_steps} loss {last.loss:.4f} lr {last.lr:.2e} {speed:,.0f} tokens/s{share}")
+
+
+def report_evaluation(path: Path, evaluation: dict[str, Any], num_steps: int, track: Track) -> None:
+    """A line for an evaluation."""
+    if len(evaluation) == 1:  # the step alone: a fine-tune is judged where scores are made
+        return
+    append(path, [{"step": evaluation["step"], "steps": num_steps, **evaluation}])
+    track([evaluation])
 
 
 def losses_table(rows: list[Row]) -> pa.Table:

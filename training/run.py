@@ -19,7 +19,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from training import numerics, stopping
+from training import numerics, stopping, tracking
 from training.job import Job
 from training.launch import LAUNCHER, die_with_parent
 from training.loop import Run, Task
@@ -68,7 +68,8 @@ def train(job: Job, is_asked_to_stop: Callable[[], bool] = lambda: False) -> Non
         run = _run(job, device, rank, world_size, say)
         run.is_asked_to_stop = is_asked_to_stop
         began, before = time.time(), time.perf_counter()
-        run.train()
+        with tracking.tracked(tracking.chosen(job.track) if rank == 0 else [], _told(job), say) as run.track:
+            run.train()
         if rank == 0:
             seconds = round(time.perf_counter() - before, 3)
             _note(job.directory / TIMES, {"began": began, "seconds": seconds, "device": _named(device)})
@@ -108,6 +109,10 @@ def _run(job: Job, device: torch.device, rank: int, world_size: int, say: Callab
     return Run(
         task, recipe, job.directory, job.header, job.identity, device, rank, world_size, say=say, **_compute(job)
     )
+
+
+def _told(job: Job) -> tracking.Told:
+    return tracking.Told(job.run, job.identity, job.tracking, job.recipe | job.header)
 
 
 def _compute(job: Job) -> dict[str, Any]:

@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from training.checkpoints import Checkpoint, latest
+from training.curves import METRICS, speeds
 from training.job import Job
 from training.launch import command
+from training.tracking import chosen
 
 ROOT = Path(__file__).resolve().parents[1]
 LAST_LINES = 30  # of the trainer's output that an error shows
@@ -29,28 +31,31 @@ class TrainingError(RuntimeError):
 
 def placed(job: Job, scratch: Path) -> Job:
     """The job in a directory named by its identity: the next build of the same thing goes on from what lies there."""
-    return job.model_copy(update={"directory": scratch / "training" / job.identity[:24]})
+    tracking = scratch.parent / "reports" / "tracking"  # which outlives the directory
+    return job.model_copy(update={"directory": scratch / "training" / job.identity[:24], "tracking": tracking})
 
 
 def run_job(job: Job, launch: Launch | None, say: Say, progress: Progress | None = None) -> dict[str, Any]:
-    """Run the trainer on a job; circumstances of it come back (seconds, device).
+    """Run the trainer on a job; circumstances of it come back (seconds, device, speeds).
 
     Raises:
         TrainingError: with what the trainer said last.
+        TrackerError: if a tracker is not installed; nothing was started.
     """
+    chosen(job.track)
     path = job.write()
     failure, times = job.directory / "failure.json", job.directory / "times.json"
     for stale in (failure, times):
         stale.unlink(missing_ok=True)
     run = command(job.numerics["world_size"], ["--job", str(path)], os.getpid())
     try:
-        with followed(job.directory / "metrics.jsonl", progress):
+        with followed(job.directory / METRICS, progress):
             (launch or (lambda c, e: _launch(c, e, say)))(run, environment(job))
     except Exception as error:
         raise TrainingError(_reason(job, failure, str(error))) from error
     if not times.exists():
         raise TrainingError(_reason(job, failure, "it ended without saying why"))
-    return json.loads(times.read_text())
+    return {**json.loads(times.read_text()), "speeds": speeds(job.directory / METRICS)}
 
 
 def last_checkpoint(job: Job, say: Say) -> Checkpoint:

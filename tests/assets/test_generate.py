@@ -64,7 +64,7 @@ def test_a_fine_tune_and_a_directory_write_too(finished, stemma, folder):
     [
         ((), "there is no prompt"),
         (("a", "--run", "nobody"), "Nor is nobody a directory with a config.json"),
-        (("a", "--run", "demo@7"), "no milestone at step '7'"),
+        (("a", "--run", "demo@7"), "no checkpoint of step 7"),
         (("a", "--top-p", "0"), "0 < top_p <= 1"),
         (("a", "--repetition-penalty", "0"), "repetition_penalty > 0"),
         (("a", "--stop", ""), "stop string is empty"),

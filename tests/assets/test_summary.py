@@ -71,8 +71,8 @@ def test_the_summary_is_json_with_the_facts_of_the_model(own_library):
     model = own_library.store.open("pretrained_model", "demo")
     assert found["model"] == {"digest": model.digest, **model.facts}
     assert [row["stage"] for row in found["funnel"]] == STAGES
-    with open(found["report"], "rb") as file:
-        assert file.read(8) == b"\x89PNG\r\n\x1a\n"
+    with open(found["report"], encoding="utf-8") as file:
+        assert model.digest in file.read()
 
 
 def score(task="bpb", **changes):
@@ -162,22 +162,21 @@ def test_reasons_and_places_with_brackets_are_no_markup(library, tmp_path):
     assert f"store: {place.url}" in told
 
 
-# -- the curve ------------------------------------------------------------------------------------------------------------
+# -- the report -----------------------------------------------------------------------------------------------------------
 
 
-def test_a_curve_is_drawn_once_for_a_model_and_anew_for_another(own_library, worlds):
+def test_a_report_is_written_once_for_a_model_and_anew_for_another(own_library, worlds):
     first = summary(own_library.spec, own_library.store, "demo")["report"]
-    before = open(first, "rb").read()  # noqa: SIM115
     with open(first, "wb") as file:
         file.write(b"as it was left")
     assert summary(own_library.spec, own_library.store, "demo")["report"] == first
     with open(first, "rb") as file:
-        assert file.read() == b"as it was left", "drawn a second time"
+        assert file.read() == b"as it was left", "written a second time"
     worlds.name_checkpoint(own_library, heldout_bpb=2.0)
     second = summary(own_library.spec, own_library.store, "demo")["report"]
     assert second != first
     with open(second, "rb") as file:
-        assert file.read(8) == before[:8]
+        assert file.read(15) == b"<!doctype html>"
 
 
 @pytest.mark.parametrize(

@@ -95,7 +95,7 @@ def test_a_milestone_is_named_by_its_step(world, writer):
     name = "model.embed_tokens.weight"
     assert not torch.equal(early.model.state_dict()[name], late.model.state_dict()[name])
     assert early.generate("Sort", 3, seed=1)
-    with pytest.raises(StoreError, match="no milestone at step '3'; there are: 2, 4"):
+    with pytest.raises(StoreError, match="no checkpoint of step 3; milestones: 2, 4"):
         checkpoint(world.store, "walker@3")
     with pytest.raises(StoreError, match="no checkpoint 'nobody@2'"):
         checkpoint(world.store, "nobody@2")

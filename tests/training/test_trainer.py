@@ -45,7 +45,7 @@ def finishing(job, **told):
 
 
 def test_what_the_trainer_measured_comes_back(job):
-    assert run_job(job, finishing(job, seconds=1.5), quiet) == {"seconds": 1.5}
+    assert run_job(job, finishing(job, seconds=1.5), quiet) == {"seconds": 1.5, "speeds": {}}
 
 
 def test_it_is_started_on_the_job_that_was_written(job):
