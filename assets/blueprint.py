@@ -12,8 +12,8 @@ from typing import Any
 
 from assets import blueprint_corpus, text_models
 from assets.making import Blueprint, Runtime
-from evals import bundle, card, gate, harness, scores, suites
-from pipelines import hub_file, mixture, shards, tokenizer_file, vocabulary
+from evals import bundle, card, gate, harness, scaling, scores, suites
+from pipelines import hub_file, mixture, shards, sweeps, tokenizer_file, vocabulary
 from pipelines.provenance.artifact import Artifact, Draft
 from pipelines.provenance.lineage import ancestor, milestone
 from pipelines.provenance.manifest import Key
@@ -184,6 +184,17 @@ def finetuned_model(spec: Spec, name: str) -> Blueprint:
     )
 
 
+def scaling_law(spec: Spec, name: str) -> Blueprint:
+    sweep = spec.sweep(name)
+    held_back = sweeps.held_back(name, sweep)
+    return Blueprint(
+        scaling.SCALING_VERSION,
+        spec.recipe(scaling.ScalingRecipe, ("sweeps", name, "law"), held_back=held_back),
+        [Key("pretrained_model", run) for run in sweeps.run_names(name, sweep)],
+        lambda inputs, recipe, draft, runtime: scaling.scaling_law(inputs, recipe, draft),
+    )
+
+
 # -- benchmarks ------------------------------------------------------------------------------------------------
 
 
@@ -329,6 +340,7 @@ BLUEPRINTS: dict[str, Callable[[Spec, str], Blueprint]] = {
     "mixture": mixtures,
     "imported_model": imported_model,
     "pretrained_model": pretrained_model,
+    "scaling_law": scaling_law,
     "finetuning_shards": finetuning_shards,
     "finetuned_model": finetuned_model,
     "benchmark_samples": benchmark_samples,
@@ -342,6 +354,10 @@ ORDER = list(BLUEPRINTS)
 
 def ends_of_run(spec: Spec, run: str) -> list[Key]:
     """What a run is for; everything else is made because one of these needs it."""
+    if run in spec.document.sweeps:
+        return [Key("scaling_law", run)]
+    if spec.is_swept(run):
+        return [Key("pretrained_model", run)]  # what it was trained for is the law
     names = [run, *spec.finetunes_of(run)]
     profiles = [Key("source_profile", source) for source in spec.sources_of(spec.run(run).corpus)]
     if shapes.is_encoder(spec, run):

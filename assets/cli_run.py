@@ -15,6 +15,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
+from assets import cli_scaling
 from assets.cli import (
     JsonOption,
     SpecOption,
@@ -33,7 +34,9 @@ from pipelines.spec import Spec, SpecError
 
 @app.command()
 def run(
-    name: Annotated[str, typer.Argument(metavar="[RUN]", help="A run of stemma.toml [default: its default_run]")] = "",
+    name: Annotated[
+        str, typer.Argument(metavar="[RUN]", help="A run or a sweep of stemma.toml [default: its default_run]")
+    ] = "",
     select: Annotated[
         list[str] | None, typer.Option("--select", help="Only this asset and what it needs; may be repeated.")
     ] = None,
@@ -61,7 +64,8 @@ def run(
     name = name or the_spec.document.default_run
     if not name:
         raise SpecError("stemma.toml has no default_run; name a run: " + ", ".join(the_spec.document.runs))
-    the_spec.run(name)
+    if name not in the_spec.document.sweeps:
+        the_spec.run(name)
     if unknown := [asset for asset in select or [] if asset not in ORDER]:
         raise SpecError(f"--select {unknown[0]}: no such asset; there are {', '.join(ORDER)}.")
     forced = frozenset(select or ORDER) if force else frozenset()
@@ -73,7 +77,9 @@ def run(
     computed, seconds = _build(the_spec, the_store, planner, steps, name)
     from assets.summary import show_summary, summary
 
-    if json:
+    if name in the_spec.document.sweeps or the_spec.is_swept(name):
+        cli_scaling.show_built(the_spec, the_store, name, computed, seconds, as_json=json)
+    elif json:
         show_json({"run": name, "built": computed, "seconds": round(seconds, 1), **summary(the_spec, the_store, name)})
     else:
         show_summary(console, the_spec, the_store, name, computed, seconds)

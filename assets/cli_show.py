@@ -94,7 +94,7 @@ def status(
     the_spec, the_store = load_spec(spec), open_store(store)
     planner = Planner(the_spec, the_store)
     steps = {}
-    for name in [run] if run else the_spec.document.runs:
+    for name in [run] if run else [*the_spec.document.runs, *the_spec.document.sweeps]:
         steps.update({step.key: step for step in planner.steps(name)})
     rows = [
         {

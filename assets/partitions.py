@@ -13,6 +13,7 @@ REFERENCES = dg.DynamicPartitionsDefinition(name="reference")
 VOCABULARIES = dg.DynamicPartitionsDefinition(name="vocabulary")
 MODELS = dg.DynamicPartitionsDefinition(name="model")
 RUNS = dg.DynamicPartitionsDefinition(name="run")
+SWEEPS = dg.DynamicPartitionsDefinition(name="sweep")
 FINETUNES = dg.DynamicPartitionsDefinition(name="finetune")
 CHECKPOINTS = dg.DynamicPartitionsDefinition(name="checkpoint")
 
@@ -33,8 +34,9 @@ def wanted(spec: Spec) -> dict[str, list[str]]:
         "vocabulary": list(document.vocabularies),
         "model": list(document.models),
         "run": list(document.runs),
+        "sweep": list(document.sweeps),
         "finetune": list(document.finetunes),
-        "checkpoint": [*document.runs, *document.finetunes],
+        "checkpoint": [*(run for run in document.runs if not spec.is_swept(run)), *document.finetunes],
     }
 
 

@@ -7,7 +7,7 @@ the page itself, anything longer behind a click. All of it is a row of the event
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
@@ -28,6 +28,8 @@ def shown(artifact: Artifact) -> dict[str, dg.MetadataValue]:
     from pipelines.clean import SIGNALS
     from pipelines.profile.measure import PAGE
 
+    if artifact.key.asset == "scaling_law":
+        return {"plot_law": dg.MetadataValue.md(_of_law(artifact)), "law": dg.MetadataValue.json(_law(artifact))}
     if PAGE in artifact.names():
         found = {name: dg.MetadataValue.md(text) for name, text in _of_profile(artifact).items()}
         return {**found, "page": dg.MetadataValue.path(f"{artifact.store.url}/{artifact.prefix}/{PAGE}")}
@@ -50,6 +52,19 @@ def _of_documents(artifact: Artifact) -> dict[str, str]:
     tally.add_judged(artifact.input("raw_documents"), artifact)
     plots = _plots(tally.table(artifact.key.partition), counted_signals(artifact), artifact)
     return {"examples": examples(artifact, bounds(artifact), EXAMPLE_BYTES), **plots}
+
+
+def _of_law(artifact: Artifact) -> str:
+    from evals.scaling import PLOT
+    from pipelines.profile.plots import as_markdown
+
+    return as_markdown(artifact.local(PLOT).read_text(encoding="utf-8"), f"scaling law of {artifact.key.partition}")
+
+
+def _law(artifact: Artifact) -> dict[str, Any]:
+    from evals.scaling import FILE
+
+    return artifact.json(FILE)
 
 
 def _plots(table: pa.Table, signals: pa.Table, clean: Artifact) -> dict[str, str]:

@@ -9,6 +9,7 @@ from assets import (  # noqa: F401
     cli_replay,
     cli_report,
     cli_run,
+    cli_scaling,
     cli_show,
     cli_source,
     cli_store,

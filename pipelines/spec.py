@@ -18,8 +18,9 @@ from typing import Annotated, Any, TypeVar
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from pipelines.licences import checked_licence
-from pipelines.provenance.manifest import checked_partition
+from pipelines.provenance.manifest import PartitionKeyError, checked_partition
 from pipelines.provenance.recipe import Recipe
+from pipelines.sweeps import SweepError, SweepSpec, run_tables
 
 FILE = "stemma.toml"
 LATEST = "latest"
@@ -146,6 +147,7 @@ class Document(_Table):
     models: dict[Name, ModelSpec] = {}
     runs: dict[Name, RunSpec] = {}
     finetunes: dict[Name, FinetuneSpec] = {}
+    sweeps: dict[Name, SweepSpec] = {}
     evaluation: dict[str, Any] = {}
     gate: dict[str, Any] = {}
 
@@ -159,6 +161,7 @@ class Spec:
 
     def __init__(self, text: str, path: Path) -> None:
         self.text, self.path = text, path
+        self._sweep_of: dict[str, str] = {}
         try:
             tables = tomllib.loads(text)
         except tomllib.TOMLDecodeError as error:
@@ -167,6 +170,9 @@ class Spec:
             self.document = Document.model_validate(tables)
         except ValidationError as error:
             raise self._explained(error, (), Document) from None
+        self._tables = tables
+        for name in self.document.sweeps:
+            self._add_runs(name)
         self._check_references()
 
     @classmethod
@@ -185,10 +191,29 @@ class Spec:
         except OSError as error:
             raise SpecError(f"{path} cannot be read: it {(error.strerror or str(error)).lower()}.") from None
 
+    def _add_runs(self, name: str) -> None:
+        """The runs that a sweep stands for, beside those that are written out."""
+        sweep = self.document.sweeps[name]
+        if sweep.base not in self.document.runs:
+            raise self._unknown("runs", sweep.base, ("sweeps", name, "base"))
+        try:
+            tables = run_tables(name, sweep, self._tables["runs"][sweep.base])
+            runs = {run: RunSpec.model_validate(table) for run, table in tables.items()}
+        except (SweepError, PartitionKeyError) as error:
+            raise self.error(("sweeps", name), str(error).removesuffix(".")) from None
+        if taken := [run for run in [name, *runs] if run in self.document.runs]:
+            raise self.error(("sweeps", name), f"there is a run {taken[0]!r} already; take another name")
+        self._tables = {**self._tables, "runs": {**self._tables["runs"], **tables}}
+        self._sweep_of |= dict.fromkeys(runs, name)
+        self.document = self.document.model_copy(update={"runs": {**self.document.runs, **runs}})
+
     # -- what it names ---------------------------------------------------------------------------------------
 
     def run(self, name: str) -> RunSpec:
         return self._named("runs", name)
+
+    def sweep(self, name: str) -> SweepSpec:
+        return self._named("sweeps", name)
 
     def corpus(self, name: str) -> CorpusSpec:
         return self._named("corpora", name)
@@ -198,6 +223,10 @@ class Spec:
         if key not in self.document.sources and key in self._installed:
             return SourceSpec(reader="installed-docs", cleaning=self._docs_cleaning)
         return self._named("sources", key)
+
+    def is_swept(self, run: str) -> bool:
+        """Whether a run stands for a rung of a sweep, rather than in a table of its own."""
+        return run in self._sweep_of
 
     def finetunes_of(self, run: str) -> list[str]:
         return [name for name, finetune in self.document.finetunes.items() if finetune.base == run]
@@ -241,7 +270,7 @@ class Spec:
         Raises:
             SpecError: for a key that the recipe does not have or a value out of bounds, with its line.
         """
-        table: Any = tomllib.loads(self.text)
+        table: Any = self._tables
         for name in where:
             table = table.get(name, {})
         return self.checked(kind, where, **{**fixed, **table})
@@ -391,6 +420,8 @@ class Spec:
     def _at(self, where: tuple[str, ...]) -> str:
         """FILE:LINE of the deepest key on this path that is written in the file."""
         lines = _key_lines(self.text)
+        if where[:1] == ("runs",) and where[1:2] and where[1] in self._sweep_of:
+            where = ("sweeps", self._sweep_of[where[1]])
         for depth in range(len(where), 0, -1):
             if where[:depth] in lines:
                 return f"{self.path.name}:{lines[where[:depth]]}"
