@@ -2,6 +2,7 @@
 
 import dagster as dg
 
+from assets.compression import compressed_model
 from assets.corpus import heldout_documents
 from assets.finetuning import finetuned_model
 from assets.partitions import CHECKPOINTS, SUITES
@@ -37,6 +38,7 @@ def benchmark_prompts(context: dg.AssetExecutionContext, workspace: Workspace) -
     deps=[
         dg.AssetDep(pretrained_model, partition_mapping=ANY),
         dg.AssetDep(finetuned_model, partition_mapping=ANY),
+        dg.AssetDep(compressed_model, partition_mapping=ANY),
         dg.AssetDep(benchmark_prompts, partition_mapping=ANY),
     ],
     code_version=SAMPLES_VERSION,

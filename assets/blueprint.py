@@ -19,7 +19,7 @@ from pipelines.provenance.lineage import ancestor, milestone
 from pipelines.provenance.manifest import Key
 from pipelines.provenance.store import Store
 from pipelines.spec import Spec
-from training import finetune, finetune_data, importing, pretrain, recipes, shapes
+from training import compress, finetune, finetune_data, importing, pretrain, recipes, shapes
 from training.numerics import numerics
 
 # -- tokens ----------------------------------------------------------------------------------------------------
@@ -184,6 +184,21 @@ def finetuned_model(spec: Spec, name: str) -> Blueprint:
     )
 
 
+def compressed_model(spec: Spec, name: str) -> Blueprint:
+    said = spec.document.compressions[name]
+    where = ("compressions", name)
+    declared = numerics()
+    return Blueprint(
+        compress.COMPRESSION_VERSION,
+        spec.checked(compress.CompressionRecipe, where, **{"method": said.method, **said.recipe}),
+        [Key("pretrained_model", said.base)],
+        lambda inputs, recipe, draft, runtime: compress.compress(
+            inputs[0], recipe, draft, numerics=declared, launch=runtime.launch, scratch=runtime.scratch
+        ),
+        numerics=declared,
+    )
+
+
 def scaling_law(spec: Spec, name: str) -> Blueprint:
     sweep = spec.sweep(name)
     held_back = sweeps.held_back(name, sweep)
@@ -214,17 +229,21 @@ def benchmark_prompts(spec: Spec, suite: str) -> Blueprint:
 
 
 def _checkpoint(spec: Spec, name: str) -> Key:
+    if name in spec.document.compressions:
+        return Key("compressed_model", name)
     return Key("finetuned_model" if name in spec.document.finetunes else "pretrained_model", name)
 
 
 def _suites(spec: Spec, name: str) -> list[str]:
     """The suites that a checkpoint answers: those of its run's corpus; a fine-tune has its own test examples."""
+    if name in spec.document.compressions:
+        name = spec.document.compressions[name].base
     return [] if name in spec.document.finetunes else spec.corpus(spec.run(name).corpus).suites
 
 
 def benchmark_samples(spec: Spec, name: str) -> Blueprint:
     recipe = spec.recipe(harness.EvalRecipe, ("evaluation",))
-    is_run = name in spec.document.runs
+    is_run = name not in spec.document.finetunes
     return Blueprint(
         harness.SAMPLES_VERSION,
         recipe,
@@ -341,6 +360,7 @@ BLUEPRINTS: dict[str, Callable[[Spec, str], Blueprint]] = {
     "imported_model": imported_model,
     "pretrained_model": pretrained_model,
     "scaling_law": scaling_law,
+    "compressed_model": compressed_model,
     "finetuning_shards": finetuning_shards,
     "finetuned_model": finetuned_model,
     "benchmark_samples": benchmark_samples,
@@ -358,7 +378,7 @@ def ends_of_run(spec: Spec, run: str) -> list[Key]:
         return [Key("scaling_law", run)]
     if spec.is_swept(run):
         return [Key("pretrained_model", run)]  # what it was trained for is the law
-    names = [run, *spec.finetunes_of(run)]
+    names = [run, *spec.finetunes_of(run), *spec.compressions_of(run)]
     profiles = [Key("source_profile", source) for source in spec.sources_of(spec.run(run).corpus)]
     if shapes.is_encoder(spec, run):
         return [*profiles, Key("pretrained_model", run), Key("audit_bundle", run)]  # benchmarks ask what comes next

@@ -199,7 +199,7 @@ def gate(context: dg.AssetCheckExecutionContext, workspace: Workspace) -> dg.Ass
     name = context.op_execution_context.partition_key
     spec, store = workspace.load_spec(), workspace.open_store()
     if name not in spec.document.runs:
-        return dg.AssetCheckResult(passed=True, metadata={"verdict": "a fine-tune: no candidate for champion"})
+        return dg.AssetCheckResult(passed=True, metadata={"verdict": "no run: no candidate for champion"})
     verdict = judged(spec, store, name)
     return dg.AssetCheckResult(
         passed=verdict.verdict == "PROMOTE",

@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from assets import benchmarks, checks, corpus, finetuning, pretraining, release, scaling, tokens
+from assets import benchmarks, checks, compression, corpus, finetuning, pretraining, release, scaling, tokens
 from assets.partitions import mirror
 from assets.workspace import Workspace
 
@@ -13,7 +13,7 @@ def spec_sensor(context: dg.SensorEvaluationContext, workspace: Workspace) -> dg
     return dg.SkipReason(f"{mirror(workspace.load_spec(), context.instance)} partitions added or removed")
 
 
-GROUPS = (corpus, tokens, pretraining, scaling, finetuning, benchmarks, release)
+GROUPS = (corpus, tokens, pretraining, scaling, compression, finetuning, benchmarks, release)
 
 defs = dg.Definitions(
     assets=[asset for group in GROUPS for asset in group.ASSETS],

@@ -13,6 +13,7 @@ REFERENCES = dg.DynamicPartitionsDefinition(name="reference")
 VOCABULARIES = dg.DynamicPartitionsDefinition(name="vocabulary")
 MODELS = dg.DynamicPartitionsDefinition(name="model")
 RUNS = dg.DynamicPartitionsDefinition(name="run")
+COMPRESSIONS = dg.DynamicPartitionsDefinition(name="compression")
 SWEEPS = dg.DynamicPartitionsDefinition(name="sweep")
 FINETUNES = dg.DynamicPartitionsDefinition(name="finetune")
 CHECKPOINTS = dg.DynamicPartitionsDefinition(name="checkpoint")
@@ -35,8 +36,13 @@ def wanted(spec: Spec) -> dict[str, list[str]]:
         "model": list(document.models),
         "run": list(document.runs),
         "sweep": list(document.sweeps),
+        "compression": list(document.compressions),
         "finetune": list(document.finetunes),
-        "checkpoint": [*(run for run in document.runs if not spec.is_swept(run)), *document.finetunes],
+        "checkpoint": [
+            *(run for run in document.runs if not spec.is_swept(run)),
+            *document.finetunes,
+            *document.compressions,
+        ],
     }
 
 

@@ -3,6 +3,7 @@
 import dagster as dg
 
 from assets.benchmarks import benchmark_scores
+from assets.compression import compressed_model
 from assets.finetuning import finetuned_model
 from assets.partitions import CHECKPOINTS, RUNS
 from assets.pretraining import pretrained_model
@@ -16,6 +17,7 @@ ANY = dg.AllPartitionMapping()
 CHECKPOINT_DEPS = [
     dg.AssetDep(pretrained_model, partition_mapping=ANY),
     dg.AssetDep(finetuned_model, partition_mapping=ANY),
+    dg.AssetDep(compressed_model, partition_mapping=ANY),
 ]
 
 

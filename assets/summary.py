@@ -26,7 +26,7 @@ MOST_SOURCES = 12  # rows of the table by source
 def summary(spec: Spec, store: Store, run: str) -> dict[str, Any]:
     """The same facts as JSON."""
     model = store.get(Key("pretrained_model", run))
-    names = [run, *spec.finetunes_of(run)]
+    names = [run, *spec.finetunes_of(run), *spec.compressions_of(run)]
     return {
         "funnel": [{"stage": asset, **counts} for asset, counts in funnel(spec, store, run)],
         "model": {"digest": model.digest, **model.facts} if model else None,
@@ -136,7 +136,7 @@ def _show_scores(console: Console, spec: Spec, store: Store, run: str) -> None:
             "" if s["baseline"] is None else f"{s['baseline']:.3f}",
             s["n"],
         ]
-        for name in [run, *spec.finetunes_of(run)]
+        for name in [run, *spec.finetunes_of(run), *spec.compressions_of(run)]
         for s in scores(store, name)
         if s["headline"] and s["subset"] == "all"
     ]

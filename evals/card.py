@@ -49,7 +49,7 @@ def model_card(checkpoint: Artifact, scores: Artifact, recipe: CardRecipe, draft
         *_data(checkpoint, recipe),
         _recipe(checkpoint),
         _scores(scored["scores"]),
-        *_heldout(base),
+        *_heldout(base, checkpoint),
         _limits(checkpoint, scored["scores"]),
         _lineage(checkpoint, scores),
     ]
@@ -63,7 +63,10 @@ def _head(checkpoint: Artifact, base: Artifact) -> str:
     if {"tokens", "step"} <= facts.keys():
         told.append(f"{facts['tokens']:,} tokens read in {facts['step']:,} steps")
     kind = "language model trained from scratch"
-    if checkpoint.digest != base.digest:
+    if checkpoint.key.asset == "compressed_model":
+        kind = f"compression ({checkpoint.facts['method']}) of `{base.key}`"
+        told.append(f"{checkpoint.facts['bytes']:,} bytes instead of {checkpoint.facts['base_bytes']:,}")
+    elif checkpoint.digest != base.digest:
         kind = f"fine-tune ({checkpoint.facts.get('task', 'task unknown')}) of `{base.key}`"
         told.append(f"then {checkpoint.facts.get('step', 0):,} steps of fine-tuning")
     size = ", ".join(told) or "size unknown"
@@ -144,11 +147,15 @@ def _interval(row: dict[str, Any]) -> str:
     return "unknown" if row["low"] is None else f"{row['low']:.4f} to {row['high']:.4f}"
 
 
-def _heldout(base: Artifact) -> Iterable[str]:
+def _heldout(base: Artifact, checkpoint: Artifact) -> Iterable[str]:
     names = [("this model, all held-out documents", "heldout_bpb"),
              ("this model, those without overlap with training", "heldout_bpb_clean"),
              ("token trigram", "trigram_bpb"), ("token bigram", "bigram_bpb"), ("token unigram", "unigram_bpb")]  # fmt: skip
     rows = [[told, f"{base.facts[name]:.4f}"] for told, name in names if base.facts.get(name) is not None]
+    if checkpoint.key.asset == "compressed_model":
+        rows = [[told.replace("this model", "its base, by its own arithmetic"), value] for told, value in rows]
+        rows = [[told, f"{checkpoint.facts[name]:.4f}"] for told, name in (
+            ("this model, all held-out documents", "heldout_bpb"), ("its base, in fp32 as this one", "base_heldout_bpb"))] + rows  # fmt: skip
     if rows:
         yield "## Held-out text\n\n" + _table(["predictor", "bits per byte"], rows)
 

@@ -21,7 +21,7 @@ from pipelines.provenance.order import order_key
 
 DELTA = 1e-3  # of the Huber loss, on log L
 ALPHAS, LEVELS, FLOORS = (0, 0.5, 1, 1.5, 2), (0, 5, 10, 15, 20, 25), (-1, -0.5, 0, 0.5, 1)  # the grid of appendix D.2
-STARTS = 3  # of the 180 with the same exponents, those that fit best as they stand
+STARTS = 1  # of the 180 with the same exponents, those that fit best as they stand
 DISTINCT = 3  # sizes and budgets: two of either leave its exponent open
 POINTS = 6  # five constants and something that can disagree with them
 FLOPS = 6.0  # a parameter and a token (Kaplan et al. 2020, arXiv:2001.08361, section 2.1)

@@ -91,7 +91,7 @@ def _held(frame: _Frame, row: Mapping[str, Any]) -> str:
         f"<circle cx='{x}' cy='{y}' r='6' fill='none' stroke='{HELD}' stroke-width='2'/>"
         f"<path stroke='{HELD}' stroke-width='2' d='M{x - 5} {told - 5}l10 10m0 -10l-10 10'/>"
         f"<text x='{WIDTH - RIGHT + 10}' y='{HEIGHT - BOTTOM - 18}' fill='{HELD}'>o held back: {row['loss']:.3f}</text>"
-        f"<text x='{WIDTH - RIGHT + 10}' y='{HEIGHT - BOTTOM - 4}' fill='{HELD}'>× predicted: {row['predicted']:.3f} "
+        f"<text x='{WIDTH - RIGHT + 10}' y='{HEIGHT - BOTTOM - 4}' fill='{HELD}'>x predicted: {row['predicted']:.3f} "
         f"({off})</text>"
     )
 

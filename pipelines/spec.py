@@ -131,6 +131,14 @@ class FinetuneSpec(_Table):
     training: dict[str, Any] = {}
 
 
+class CompressionSpec(_Table):
+    """A smaller version of a run's checkpoint."""
+
+    base: str
+    method: str
+    recipe: dict[str, Any] = {}
+
+
 class Document(_Table):
     """The whole of ``stemma.toml``."""
 
@@ -147,6 +155,7 @@ class Document(_Table):
     models: dict[Name, ModelSpec] = {}
     runs: dict[Name, RunSpec] = {}
     finetunes: dict[Name, FinetuneSpec] = {}
+    compressions: dict[Name, CompressionSpec] = {}
     sweeps: dict[Name, SweepSpec] = {}
     evaluation: dict[str, Any] = {}
     gate: dict[str, Any] = {}
@@ -230,6 +239,9 @@ class Spec:
 
     def finetunes_of(self, run: str) -> list[str]:
         return [name for name, finetune in self.document.finetunes.items() if finetune.base == run]
+
+    def compressions_of(self, run: str) -> list[str]:
+        return [name for name, compression in self.document.compressions.items() if compression.base == run]
 
     def vocabulary_of(self, run: str) -> str:
         return self.run(run).vocabulary or self.corpus(self.run(run).corpus).vocabulary
@@ -377,6 +389,10 @@ class Spec:
             raise SpecError(
                 f"{self._at((*at[:2], 'base_step'))}: base_step is that of a run's milestone; name the run in base."
             )
+        if both := sorted(document.compressions.keys() & (document.runs.keys() | document.finetunes.keys())):
+            raise self.error(
+                ("compressions", both[0]), f"{both[0]!r} names a run or a fine-tune too; take another name"
+            )
 
     def _references(self) -> Iterator[tuple[tuple[str, ...], str, str]]:
         """(where it is written, table that must have it, name); an empty name refers to nothing."""
@@ -394,6 +410,8 @@ class Spec:
             yield ("runs", name, "base"), "models" if run.base in document.models else "runs", run.base
         for name, finetune in document.finetunes.items():
             yield ("finetunes", name, "base"), "runs", finetune.base
+        for name, compression in document.compressions.items():
+            yield ("compressions", name, "base"), "runs", compression.base
 
     def _unknown(self, kind: str, name: str, where: tuple[str, ...]) -> SpecError:
         there = sorted(getattr(self.document, kind))

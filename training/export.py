@@ -17,6 +17,7 @@ from pipelines.provenance.artifact import Artifact
 from pipelines.provenance.lineage import ancestors
 from pipelines.provenance.recipe import canonical_json
 from pipelines.tokenizer_file import size_of
+from training.compress import write_plain
 from training.models.classifier import GPTClassifier
 from training.models.config import from_hf_config
 from training.models.encoder import Encoder
@@ -58,8 +59,8 @@ def export(artifact: Artifact, out: Path) -> dict[str, Any]:
 
 def _exported(artifact: Artifact, out: Path) -> dict[str, Any]:
     config = artifact.json("config.json")
-    for name in ("model.safetensors", "tokenizer.json"):
-        shutil.copyfile(artifact.local(name), out / name)
+    write_plain(artifact.local("model.safetensors"), out / "model.safetensors")
+    shutil.copyfile(artifact.local("tokenizer.json"), out / "tokenizer.json")
     _write(out / "config.json", config)
     _write(out / "tokenizer_config.json", tokenizer_config(config, artifact.json("tokenizer.json")))
     if _loader(config) == DECODER:

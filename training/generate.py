@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from pipelines.provenance.artifact import Artifact
+from training.compress import as_stored
 from training.continuation import Continuation
 from training.decoding import Decoder, last_logits, written
 from training.models.cache import KVCache
@@ -57,6 +58,7 @@ class Generator:
         if "score.weight" in weights:
             raise ValueError(f"{path('model.safetensors')} is a classifier, it cannot write text.")
         model.load_state_dict(ours(recipe, weights))
+        model = as_stored(model, path("model.safetensors"))
         return cls(model, Tokenizer.from_file(str(path("tokenizer.json"))), config["eos_token_id"], device)
 
     def encode(self, text: str) -> list[int]:

@@ -112,6 +112,7 @@ class Job(_Frozen):
     base: JobFile | None = Field(default=None, description="weights that a fine-tune starts from")
     examples: dict[str, JobFile] = Field(default_factory=dict, description="train and test examples of a fine-tune")
     class_weights: list[float] = Field(default_factory=list, description="of a classifier, in the order of its classes")
+    keep_zeros: bool = Field(default=False, exclude_if=not_, description="weights that are zero in the base stay so")
     num_tokens: int = Field(default=0, description="of the vocabulary, where text is generated or tokens are hidden")
     mask_id: int | None = Field(default=None, description="of an encoder: stands where a token is hidden")
     tokenizer: JobFile | None = Field(default=None, description="where whole words are hidden")

@@ -18,6 +18,7 @@ from training.masking import Masker, word_edges
 from training.models.encoder import Encoder
 from training.models.gpt import GPT, initialise
 from training.objectives import HiddenTokens, NextToken, Objective
+from training.pruning import keep_zeros
 from training.recipes import PretrainRecipe
 
 
@@ -65,6 +66,8 @@ def _begin(network: Encoder | GPT, job: Job, recipe: PretrainRecipe) -> None:
     initialise(network, job.model.layers, recipe.seed)
     if job.base is not None:
         begin_from(network, job.base.path)
+    if job.keep_zeros:
+        keep_zeros(network)
 
 
 def masker(job: Job, recipe: PretrainRecipe) -> Masker:

@@ -17,8 +17,11 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from pipelines.provenance.recipe import canonical_json
+from training.pruning import dense
+from training.quantisation import restored
 
-DTYPES = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16", torch.int64: "I64", torch.int32: "I32"}
+DTYPES = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16", torch.int64: "I64", torch.int32: "I32",
+          torch.int8: "I8", torch.uint8: "U8"}  # fmt: skip
 HEADER_LIMIT = 100_000_000  # bytes; the safetensors library refuses longer headers
 
 
@@ -51,7 +54,8 @@ def save_weights(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[st
 
 
 def load_weights(path: Path) -> dict[str, Tensor]:
-    return load_file(str(path))
+    """Tensors by name; those of a compressed model as plain matrices."""
+    return dense(restored(load_file(str(path))))
 
 
 def weights_metadata(path: Path) -> dict[str, str]:

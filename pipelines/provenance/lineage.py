@@ -52,7 +52,7 @@ def ancestor(artifact: Artifact, asset: str) -> Artifact:
     raise StoreError(f"{artifact.key} was not made from any {asset}.")
 
 
-CHECKPOINTS = ("pretrained_model", "finetuned_model", "imported_model")
+CHECKPOINTS = ("pretrained_model", "finetuned_model", "compressed_model", "imported_model")
 
 
 def bases(model: Artifact) -> Iterator[Artifact]:
@@ -76,7 +76,7 @@ def milestone(run: Artifact, step: int) -> Artifact:
 
 
 def checkpoint(store: Store, name: str) -> Artifact:
-    """A checkpoint by the name that the spec gives it: that of a run, a fine-tune or a model from elsewhere.
+    """A checkpoint by the name that the spec gives it: that of a run, a fine-tune, a compression or a model from elsewhere.
 
     RUN@STEP is a milestone of a run.
 
