@@ -53,7 +53,8 @@ class LiveCurves:
         with self._lock:
             self._losses = self._losses[:: 1 + len(self._losses) // MOST_LOSSES]
             if self._losses:
-                curve = picture(*map(list, zip(*self._losses, strict=True)), "loss by step")
+                steps, losses = map(list, zip(*self._losses, strict=True))
+                curve = picture(steps, losses, "loss by step")
                 self._waiting["curve"] = dg.MetadataValue.md(curve)
             if self._waiting:
                 self._report(self._waiting)

@@ -20,7 +20,8 @@ def model_pictures(artifact: Artifact) -> dict[str, str]:
     evaluations = artifact.json("heldout.json")["evaluations"] if "heldout.json" in names else []
     judged = [(each["step"], each["bpb"]) for each in evaluations if each.get("bpb") is not None]
     if len(judged) > 1:
-        found["plot_heldout_bpb"] = picture(*map(list, zip(*judged, strict=True)), "held-out bits per byte by step")
+        steps, figures = map(list, zip(*judged, strict=True))
+        found["plot_heldout_bpb"] = picture(steps, figures, "held-out bits per byte by step")
     if evaluations and evaluations[-1].get("by_part"):
         found["heldout_by_source"] = by_source(evaluations)
     return {name: text for name, text in found.items() if text}

@@ -365,7 +365,7 @@ class Spec:
         for name, suite in document.suites.items():
             if bool(suite.corpus) == bool(suite.path):
                 raise SpecError(f"{self._at(('suites', name))}: a suite has either a corpus or a path.")
-        checkpoints = {"runs": "run", "finetunes": "fine-tune", "models": "model"}
+        checkpoints = {"runs": "run", "finetunes": "fine-tune", "compressions": "compression", "models": "model"}
         for (first, one), (second, other) in itertools.combinations(checkpoints.items(), 2):
             if both := sorted(getattr(document, first).keys() & getattr(document, second).keys()):
                 raise SpecError(
@@ -388,10 +388,6 @@ class Spec:
         if said.base_step and said.base not in self.document.runs:
             raise SpecError(
                 f"{self._at((*at[:2], 'base_step'))}: base_step is that of a run's milestone; name the run in base."
-            )
-        if both := sorted(document.compressions.keys() & (document.runs.keys() | document.finetunes.keys())):
-            raise self.error(
-                ("compressions", both[0]), f"{both[0]!r} names a run or a fine-tune too; take another name"
             )
 
     def _references(self) -> Iterator[tuple[tuple[str, ...], str, str]]:

@@ -128,11 +128,11 @@ class DynamicLinear(nn.Module):
 def multiplied(left_NI: Tensor, right_IO: Tensor) -> Tensor:
     """Exact int32 products of int8 matrices. A GPU's kernel asks for more than 16 rows and multiples of 8."""
     if left_NI.device.type != "cuda":
-        return torch.ops.aten._int_mm(left_NI, right_IO)  # torch has no other integer product
+        return torch.ops.aten._int_mm(left_NI, right_IO)  # noqa: SLF001 (torch has no other integer product)
     rows, inputs, outputs = len(left_NI), left_NI.shape[1], right_IO.shape[1]
     left = F.pad(left_NI, (0, -inputs % 8, 0, max(0, 17 - rows)))
     right = F.pad(right_IO, (0, -outputs % 8, 0, -inputs % 8))
-    return torch.ops.aten._int_mm(left, right)[:rows, :outputs]
+    return torch.ops.aten._int_mm(left, right)[:rows, :outputs]  # noqa: SLF001
 
 
 def with_dynamic_projections(network: nn.Module, stored: Mapping[str, Tensor]) -> nn.Module:

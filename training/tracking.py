@@ -146,8 +146,8 @@ def _mlflow(told: Told, first: int) -> tuple[Write, Close]:
     del first
     for name in ("MLFLOW_DISABLE_TELEMETRY", "DO_NOT_TRACK"):
         os.environ.setdefault(name, "true")
-    from mlflow.entities import Metric, Param
-    from mlflow.tracking import MlflowClient
+    from mlflow.entities import Metric, Param  # pyright: ignore[reportMissingImports] (of an extra)
+    from mlflow.tracking import MlflowClient  # pyright: ignore[reportMissingImports]
 
     told.folder.mkdir(parents=True, exist_ok=True)
     client = MlflowClient(os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{told.folder / 'mlflow.db'}")
@@ -171,7 +171,7 @@ def _wandb(told: Told, first: int) -> tuple[Write, Close]:
     del first
     os.environ.setdefault("WANDB_MODE", "offline")
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
-    import wandb
+    import wandb  # pyright: ignore[reportMissingImports]
 
     told.folder.mkdir(parents=True, exist_ok=True)
     run = wandb.init(

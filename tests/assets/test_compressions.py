@@ -52,7 +52,11 @@ def test_a_run_builds_its_compressions(outline, stemma):
     ("before", "after", "told"),
     [
         ('base = "demo"', 'base = "dem"', "no 'dem' in [runs]. Did you mean 'demo'?"),
-        ("[compressions.demo-int8]", "[compressions.demo-source]", "'demo-source' names a run or a fine-tune too"),
+        (
+            "[compressions.demo-int8]",
+            "[compressions.demo-source]",
+            "'demo-source' names both a fine-tune and a compression",
+        ),
         ('base = "demo"\n', "", "base: Field required"),
     ],
 )
