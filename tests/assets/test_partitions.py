@@ -34,6 +34,8 @@ def test_every_kind_of_partition_has_the_keys_of_the_spec(blank):
         "model": [],
         "run": ["demo"],
         "finetune": ["demo-source"],
+        "compression": [],
+        "sweep": [],
         "checkpoint": ["demo", "demo-source"],
     }
 

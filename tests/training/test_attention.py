@@ -199,9 +199,7 @@ def test_dropout_is_off_in_evaluation_and_on_in_training():
         {"hidden_act": "gelu"},
         {"attention_bias": True},
         {"mlp_bias": True},
-        {"head_dim": 16},
         {"rope_parameters": {"rope_type": "longrope", "rope_theta": 1e4}},
-        {"rms_norm_eps": 1e-5},
         {"model_type": "gemma"},
     ],
     ids=lambda change: next(iter(change)),
@@ -212,6 +210,11 @@ def test_what_this_decoder_does_not_have_is_refused_by_name(change):
     assert from_hf_config(config).vocab_size == 128
     with pytest.raises(ValueError, match="rope_type" if "rope_parameters" in change else next(iter(change))):
         from_hf_config(config | change)
+
+
+def test_what_this_decoder_has_as_a_choice_is_taken_over():
+    found = from_hf_config(hf_config(SMALL, 0, 1) | {"head_dim": 16, "rms_norm_eps": 1e-5})
+    assert (found.head_width, found.eps) == (16, 1e-5)
 
 
 def test_what_does_not_touch_the_logits_is_let_in():

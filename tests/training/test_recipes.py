@@ -30,7 +30,7 @@ from training.recipes import (
         (OptimisationRecipe, "beta1", 1.0, "less than 1"),
         (OptimisationRecipe, "beta2", 1.0, "less than 1"),
         (OptimisationRecipe, "clip", -0.1, "greater than or equal to 0"),
-        (OptimisationRecipe, "dtype", "fp16", "'auto', 'fp32' or 'bf16'"),
+        (OptimisationRecipe, "dtype", "int8", "'auto', 'fp32', 'bf16', 'fp16' or 'fp8'"),
         (OptimisationRecipe, "compile", "yes", "'auto', 'off' or 'on'"),
         (OptimisationRecipe, "checkpoint_every", 0, "greater than or equal to 1"),
         (OptimisationRecipe, "seed", 2**31, "less than 2147483648"),
