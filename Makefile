@@ -2,7 +2,7 @@
 VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
-EXTRAS := pipelines,fineweb,training,evals,assets,test
+EXTRAS := pipelines,fineweb,training,serve,evals,assets,test
 
 .PHONY: setup demo test lint ui bench
 

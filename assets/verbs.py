@@ -10,6 +10,7 @@ from assets import (  # noqa: F401
     cli_report,
     cli_run,
     cli_scaling,
+    cli_serve,
     cli_show,
     cli_source,
     cli_store,
