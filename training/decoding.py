@@ -16,7 +16,7 @@ from torch import Tensor
 from training.continuation import Continuation, Ranks
 from training.models.cache import KVCache, starts
 from training.models.gpt import GPT
-from training.sampling import Sampling, drawn
+from training.sampling import Sampling
 
 
 class Decoder:
@@ -106,9 +106,8 @@ class Decoder:
             rows = [self.rows[index] for index in indexes]
             logits_BV = self._logits_BV if len(alike) == 1 else self._logits_BV[indexes]
             seen_BV = self._seen(rows) if sampling.repetition_penalty != 1 else None
-            probabilities_BV = sampling.probabilities(logits_BV, seen_BV)
-            tokens = drawn(probabilities_BV, [row.number for row in rows]).tolist()
-            for index, token in zip(indexes, tokens, strict=True):
+            tokens_B = sampling.draw(logits_BV, [row.number for row in rows], seen_BV)
+            for index, token in zip(indexes, tokens_B.tolist(), strict=True):
                 found[index] = token
         self._rank(found)
         return found

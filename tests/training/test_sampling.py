@@ -12,7 +12,7 @@ from echo import LOG_AGAIN, V, echo, names, silent
 from tokenizers import Tokenizer
 
 from training.generate import Generator, greedy
-from training.sampling import Sampling, drawn, number
+from training.sampling import Sampling, number, place
 
 HALVES = torch.tensor([0.5, 0.25, 0.15, 0.1]).log()
 
@@ -108,9 +108,16 @@ def test_it_is_what_transformers_draws_from(seed, temperature, top_k, top_p, min
 
 def test_a_number_falls_on_the_cumulated_probabilities_and_never_on_an_impossible_token():
     probabilities = torch.tensor([[0.0, 0.5, 0.0, 0.5, 0.0]])
-    found = [int(drawn(probabilities, [at])) for at in (0.0, 0.25, 0.499, 0.5, 0.75, 1 - 2**-52)]
+    found = [int(place(probabilities, [at])) for at in (0.0, 0.25, 0.499, 0.5, 0.75, 1 - 2**-52)]
     assert found == [1, 1, 1, 3, 3, 3]
-    assert drawn(probabilities.expand(2, 5), [0.1, 0.9]).tolist() == [1, 3]
+    assert place(probabilities.expand(2, 5), [0.1, 0.9]).tolist() == [1, 3]
+
+
+@pytest.mark.parametrize("fields", [{}, {"top_k": 9}, {"top_p": 0.8}, {"top_k": 9, "top_p": 0.8}, {"temperature": 0.0}])
+def test_a_token_is_drawn_in_the_order_of_the_vocabulary_whatever_is_left_out(fields):
+    logits_BV = torch.randn(40, 30, generator=torch.Generator().manual_seed(1)) * 2
+    rule, numbers = Sampling(**{"temperature": 1.0, **fields}), [index / 40 for index in range(40)]
+    assert torch.equal(rule.draw(logits_BV, numbers), place(rule.probabilities(logits_BV), numbers))
 
 
 def test_numbers_are_uniform_and_differ_by_seed_choice_and_place():
