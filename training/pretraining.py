@@ -20,6 +20,7 @@ from training.models.gpt import GPT, initialise
 from training.objectives import HiddenTokens, NextToken, Objective
 from training.pruning import keep_zeros
 from training.recipes import PretrainRecipe
+from training.sentence_order import SentenceOrder
 
 
 class Pretraining:
@@ -28,13 +29,14 @@ class Pretraining:
     def __init__(self, job: Job, recipe: PretrainRecipe, device: torch.device, rank: int, world_size: int) -> None:
         self.job, self.recipe, self.device, self.rank, self.world_size = job, recipe, device, rank, world_size
         self.objective = objective(job, recipe)
-        self.source = ShardSource(
-            job.plan, {part.name: part.stream() for part in job.parts}, recipe.attend == "document"
-        )
+        apart = recipe.attend == "document"
+        readers = {part.name: part.stream() for part in job.parts}
+        self.source = ShardSource(job.plan, readers, apart or bool(recipe.sentence_order))
         self.batches = Batches(job.plan, self.source, rank, world_size)
+        self.order = sentence_order(job, recipe)
         if recipe.objective == "masked":
             self.batches = MaskedBatches(job.plan, self.source, rank, world_size)
-            self.batches.masker = masker(job, recipe)
+            self.batches.masker, self.batches.order, self.batches.apart = masker(job, recipe), self.order, apart
         self.documents = load_documents(job.heldout)
 
     def evaluate(self, *, last: bool) -> dict[str, Any]:
@@ -44,6 +46,10 @@ class Pretraining:
         nats = piece_losses(self.objective.network, cut, self.device, self.rank, self.world_size)
         losses = document_losses(documents, cut, nats)
         found = scores(documents, losses, self.recipe.clean_overlap)
+        if self.order:
+            texts = [document.tokens for document in documents]
+            network, length = self.objective.network, self.job.model.sequence_length
+            found["order_accuracy"] = self.order.accuracy(network, texts, length, self.device)
         return {**found, "by_part": scores_by_part(documents, losses)}
 
     def finish(self, folder: Path) -> None:
@@ -79,6 +85,14 @@ def masker(job: Job, recipe: PretrainRecipe) -> Masker:
     return Masker(recipe.mask_ratio, job.mask_id, job.num_tokens, recipe.seed, edges)
 
 
+def sentence_order(job: Job, recipe: PretrainRecipe) -> SentenceOrder | None:
+    """The question for the order of two halves, if it is asked."""
+    if not recipe.sentence_order:
+        return None
+    assert job.mask_id is not None
+    return SentenceOrder(recipe.sentence_order, job.mask_id, job.eos_id, job.pad_id, recipe.seed)
+
+
 class MaskedBatches(Batches):
     """Batches for an encoder: some tokens hidden, whose weights are what the loss is divided by.
 
@@ -86,22 +100,33 @@ class MaskedBatches(Batches):
     """
 
     masker: Masker
+    order: SentenceOrder | None = None
+    apart: bool = False  # documents do not see each other
 
     def _cut(self, first: int, sizes: np.ndarray, parts: np.ndarray, sequences: np.ndarray) -> list[Batch]:
         batches = super()._cut(first, sizes, parts, sequences)
         return [self._masked(batch, size) for batch, size in zip(batches, sizes.tolist(), strict=True)]
 
     def _masked(self, batch: Batch, size: int) -> Batch:
-        documents_BT = batch.inputs.documents_BT
-        hidden = self.masker.hide(batch.inputs.tokens_BT[:, :-1].numpy(), batch.step, batch.first)
+        tokens_BT, documents_BT = batch.inputs.tokens_BT[:, :-1].numpy(), batch.inputs.documents_BT
+        documents_BT = None if documents_BT is None else documents_BT[:, :-1]
+        asked = None
+        if self.order:
+            assert documents_BT is not None
+            asked = self.order.asked(tokens_BT, documents_BT.numpy(), batch.step, batch.first)
+            tokens_BT = asked.tokens_BT
+        hidden = self.masker.hide(tokens_BT, batch.step, batch.first)
+        total = float(size * hidden.places_BK.shape[1])
+        if self.order and asked:
+            hidden = self.order.joined(hidden, asked)
         inputs = Inputs(
             torch.from_numpy(hidden.tokens_BT),
             torch.from_numpy(hidden.weights_BK),
             places_BK=torch.from_numpy(hidden.places_BK),
             truths_BK=torch.from_numpy(hidden.truths_BK),
-            documents_BT=None if documents_BT is None else documents_BT[:, :-1],
+            documents_BT=documents_BT if self.apart else None,
         )
-        return dataclasses.replace(batch, inputs=inputs, total=float(size * hidden.places_BK.shape[1]))
+        return dataclasses.replace(batch, inputs=inputs, total=total)
 
 
 def _sample(documents: list[Any], size: int) -> list[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import not_
 from typing import Literal, Self, TypeVar
 
 from pydantic import Field, model_validator
@@ -79,6 +80,14 @@ class PretrainRecipe(GPTRecipe, OptimisationRecipe):
         default=0.15, gt=0, lt=1, description="Share of the tokens that are hidden from an encoder"
     )
     whole_words: bool = Field(default=False, description="Hide all tokens of a word together (objective masked)")
+    sentence_order: float = Field(
+        default=0.0,
+        exclude_if=not_,
+        ge=0,
+        le=10,
+        description="How much it counts whether two halves of a document are told to be in order or exchanged (objective "
+        "masked); 1 is ALBERT's, 0 does not ask",
+    )
     label_smoothing: float = Field(
         default=0.0, ge=0, lt=1, description="Probability spread over the vocabulary instead of the next token's own"
     )
@@ -120,6 +129,8 @@ class PretrainRecipe(GPTRecipe, OptimisationRecipe):
             raise ValueError("label_smoothing and z_loss are for objective = 'causal'.")
         if self.whole_words and self.objective != "masked":
             raise ValueError("whole_words hides words from an encoder: it needs objective = 'masked'.")
+        if self.sentence_order and self.objective != "masked":
+            raise ValueError("sentence_order is asked of an encoder: it needs objective = 'masked'.")
         return self
 
     @model_validator(mode="after")
