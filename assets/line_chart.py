@@ -6,6 +6,7 @@ import html
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeGuard
 
 COLOURS = ("#2a6fbb", "#d1603d", "#3d8a5f", "#8a5bb5", "#b8860b", "#1f8a99", "#c2487f", "#6b7280")
 INK, FAINT = "var(--ink,#3c4650)", "var(--faint,#d5dade)"
@@ -90,11 +91,11 @@ def line_chart(
 
 def small_chart(xs: Sequence[float], ys: Sequence[float], name: str, points: int = 40) -> str:
     """One curve with its first, last, lowest and highest value, in few enough characters to stand in a line of Markdown."""
-    pairs = [(x, y) for x, y in zip(xs, ys, strict=True) if math.isfinite(y)]
+    pairs = [(x, y) for x, y in zip(xs, ys, strict=True) if _is_number(y)]
     if not pairs:
         return ""
     across, up = Axis.of([x for x, _ in pairs], 44, 316), Axis.of([y for _, y in pairs], 76, 16, may_be_log=True)
-    chosen = thinned(*zip(*pairs, strict=True), points)
+    chosen = thinned(pairs, points)
     drawn = " ".join(f"{across.at(x):.0f},{up.at(y):.0f}" for x, y in chosen)
     (first, _), (last, value) = pairs[0], pairs[-1]
     low, high = min(y for _, y in pairs), max(y for _, y in pairs)
@@ -112,9 +113,8 @@ def colour(number: int) -> str:
     return f"var(--s{place},{COLOURS[place]})"
 
 
-def thinned(xs: Sequence[float], ys: Sequence[float], points: int) -> list[tuple[float, float]]:
+def thinned(pairs: list[tuple[float, float]], points: int) -> list[tuple[float, float]]:
     """At most so many points, with the lowest and the highest of every stretch among them, so that no spike is lost."""
-    pairs = list(zip(xs, ys, strict=True))
     if len(pairs) <= points:
         return pairs
     found: list[tuple[float, float]] = []
@@ -125,8 +125,8 @@ def thinned(xs: Sequence[float], ys: Sequence[float], points: int) -> list[tuple
     return found
 
 
-def _is_number(value: float | None) -> bool:
-    return value is not None and math.isfinite(value)
+def _is_number(value: float | None) -> TypeGuard[float]:
+    return value is not None and abs(value) < 1e100  # what is larger has diverged, and no axis holds it
 
 
 def _frame(across: Axis, up: Axis, x_label: str, y_label: str, width: int, height: int) -> str:
@@ -150,7 +150,7 @@ def _mark(value: float, name: str, across: Axis, up: Axis) -> str:
 def _curve(line: Line, across: Axis, up: Axis, points: int) -> str:
     paint, drawn = colour(line.colour), ""
     for run in _stretches(line):
-        placed = [(_px(across.at(x)), _px(up.at(y))) for x, y in thinned(*zip(*run, strict=True), points)]
+        placed = [(_px(across.at(x)), _px(up.at(y))) for x, y in thinned(run, points)]
         drawn += "M" + "L".join(f"{x} {y}" for x, y in placed)
     style = f"fill='none' stroke='{paint}' stroke-width='{1 if line.faint else 1.8}' stroke-linejoin='round'"
     style += " opacity='.35'" if line.faint else ""
@@ -168,7 +168,7 @@ def _stretches(line: Line) -> list[list[tuple[float, float]]]:
     """The points between gaps."""
     found: list[list[tuple[float, float]]] = [[]]
     for x, y in zip(line.xs, line.ys, strict=True):
-        if y is not None and math.isfinite(y):
+        if _is_number(y):
             found[-1].append((x, y))
         elif found[-1]:
             found.append([])

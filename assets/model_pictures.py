@@ -20,8 +20,9 @@ def model_pictures(artifact: Artifact) -> dict[str, str]:
     evaluations = artifact.json("heldout.json")["evaluations"] if "heldout.json" in names else []
     judged = [(each["step"], each["bpb"]) for each in evaluations if each.get("bpb") is not None]
     if len(judged) > 1:
-        steps, figures = map(list, zip(*judged, strict=True))
-        found["plot_heldout_bpb"] = picture(steps, figures, "held-out bits per byte by step")
+        found["plot_heldout_bpb"] = picture(
+            [step for step, _ in judged], [bpb for _, bpb in judged], "held-out bits per byte by step"
+        )
     if evaluations and evaluations[-1].get("by_part"):
         found["heldout_by_source"] = by_source(evaluations)
     return {name: text for name, text in found.items() if text}

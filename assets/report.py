@@ -27,8 +27,8 @@ _STYLE = (
     "table{border-collapse:collapse;font-size:13px;font-variant-numeric:tabular-nums}"
     "td,th{padding:2px 12px 2px 0;text-align:right;border-bottom:1px solid var(--faint);vertical-align:top}"
     "td:first-child,th:first-child{text-align:left}code{font-size:12px;overflow-wrap:anywhere}"
-    ".keys{font-size:12px;margin:.1em 0 .4em}.keys i{display:inline-block;width:1.3em;height:3px;vertical-align:middle;"
-    "margin:0 .35em 0 1em}.keys i:first-child{margin-left:0}.note{opacity:.75;font-size:13px}tr.differs td{font-weight:600}"
+    ".keys{font-size:12px;margin:.1em 0 .4em}.keys span{white-space:nowrap;margin-right:.8em}"
+    ".keys i{display:inline-block;width:1.3em;height:3px;vertical-align:middle;margin-right:.35em}.note{opacity:.75;font-size:13px}tr.differs td{font-weight:600}"
     "div.wide{overflow-x:auto}"
 )
 
@@ -50,6 +50,7 @@ def report(runs: Sequence[RunFacts], by: By = "steps") -> str:
         "<h2>While it trained</h2><section class='charts'>",
         *_charts(runs, by),
         "</section>",
+        *_note(runs),
         *_sources_scored(runs),
         *(_skipped(run) for run in runs if run.skipped),
         *_data(runs),
@@ -101,6 +102,15 @@ def _charts(runs: Sequence[RunFacts], by: By) -> Iterable[str]:
     yield _figure("Wait for data, of a step", of_speeds("data_wait_seconds"), bottom, "seconds")
 
 
+def _note(runs: Sequence[RunFacts]) -> Iterable[str]:
+    """What a curve may be taken for and is not."""
+    if any(len(run.evaluations) > 1 for run in runs):
+        yield (
+            "<p class='note'>The last point of held-out text is of all held-out documents; those before are of a sample "
+            "(eval_documents), the same each time.</p>"
+        )
+
+
 def _by_source(
     run: RunFacts, along: Callable[[RunFacts, Sequence[int]], Sequence[float]], bottom: tuple[str, float]
 ) -> str:
@@ -122,7 +132,7 @@ def _figure(
     if not lines:
         return ""
     names = list(dict.fromkeys((line.name, line.colour) for line in lines))
-    keys = "".join(f"<i style='background:{colour(n)}'></i>{html.escape(name)}" for name, n in names)
+    keys = " ".join(f"<span><i style='background:{colour(n)}'></i>{html.escape(name)}</span>" for name, n in names)
     legend = f"<div class='keys'>{keys}</div>" if len(names) > 1 else ""
     drawn = line_chart(lines, bottom[0], unit, marks=marks, x_end=bottom[1])
     return f"<figure><h3>{html.escape(title)}</h3>{legend}{drawn}</figure>"
