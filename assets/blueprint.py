@@ -118,23 +118,32 @@ def _base(spec: Spec, run: str) -> list[Key]:
     return [Key("imported_model" if base in spec.document.models else "pretrained_model", base)] if base else []
 
 
+def _teacher(spec: Spec, run: str) -> list[Key]:
+    """What a run learns from, beside its text."""
+    teacher = spec.run(run).training.get("teacher", "")
+    return [Key("pretrained_model", teacher)] if teacher else []
+
+
 def pretrained_model(spec: Spec, run: str) -> Blueprint:
     mixed = spec.recipe(mixture.MixtureRecipe, ("runs", run, "mixture"))
     recipe = recipes.resolve(shapes.recipe_of(spec, run, mixed.sequence_length))
     compute = spec.recipe(recipes.Compute, ("runs", run, "compute"))
     declared = numerics(recipe.compile, compute.processes, 0, compute.sharding, recompute=compute.recompute)
 
+    begins_from, taught_by = _base(spec, run), _teacher(spec, run)
+
     def through(store: Store) -> list[Artifact]:
         said = spec.run(run)
-        return [store.open("mixture", run), milestone(store.open("pretrained_model", said.base), said.base_step)]
+        begun = milestone(store.open("pretrained_model", said.base), said.base_step)
+        return [store.open("mixture", run), begun, *(store.open(*key) for key in taught_by)]
 
     return Blueprint(
         pretrain.PRETRAIN_VERSION,
         recipe,
-        [Key("mixture", run), *_base(spec, run)],
+        [Key("mixture", run), *begins_from, *taught_by],
         lambda inputs, recipe, draft, runtime: pretrain.pretrain(
-            inputs[0], recipe, draft, base=next(iter(inputs[1:]), None), numerics=declared, launch=runtime.launch,
-            scratch=runtime.scratch, track=compute.track,
+            inputs[0], recipe, draft, base=inputs[1] if begins_from else None, teacher=inputs[-1] if taught_by else None,
+            numerics=declared, launch=runtime.launch, scratch=runtime.scratch, track=compute.track,
         ),
         numerics=declared,
         through=through if spec.run(run).base_step else None,

@@ -27,7 +27,7 @@ from assets.examples import texts_of
 from assets.side_by_side import comparison
 from pipelines.provenance.artifact import Artifact
 from pipelines.provenance.files import StoreError
-from pipelines.provenance.lineage import CHECKPOINTS, ancestors, bases, checkpoint
+from pipelines.provenance.lineage import CHECKPOINTS, ancestors, bases, checkpoint, teacher
 from pipelines.provenance.manifest import Key
 from pipelines.provenance.store import Store
 from pipelines.provenance.trace import Fate, Read, Tracer, fates, find_documents, known
@@ -315,6 +315,7 @@ def _answer(store: Store, doc_id: bytes, artifact: Artifact) -> dict[str, Any]:
                 {
                     "checkpoint": key.partition,
                     "began_from": [base.key.partition for base in bases(model)],
+                    "taught_by": taught.key.partition if (taught := teacher(model)) else "",
                     "reads": [
                         {"step": r.step, "slot": r.slot, "first_token": r.start, "tokens": r.length} for r in reads
                     ],

@@ -365,7 +365,7 @@ class Spec:
         for name, suite in document.suites.items():
             if bool(suite.corpus) == bool(suite.path):
                 raise SpecError(f"{self._at(('suites', name))}: a suite has either a corpus or a path.")
-        checkpoints = {"runs": "run", "finetunes": "fine-tune", "compressions": "compression", "models": "model"}
+        checkpoints = {"runs": "run", "finetunes": "fine-tune", "models": "model", "compressions": "compression"}
         for (first, one), (second, other) in itertools.combinations(checkpoints.items(), 2):
             if both := sorted(getattr(document, first).keys() & getattr(document, second).keys()):
                 raise SpecError(
@@ -374,6 +374,7 @@ class Spec:
                 )
         for name in document.runs:
             self._check_bases(name)
+            self._check_teachers(name)
 
     def _check_bases(self, name: str) -> None:
         """A run begins from one that does not begin from it."""
@@ -390,6 +391,20 @@ class Spec:
                 f"{self._at((*at[:2], 'base_step'))}: base_step is that of a run's milestone; name the run in base."
             )
 
+    def _check_teachers(self, name: str, line: tuple[str, ...] = ()) -> None:
+        """Nobody learns from a run that begins or learns from it, in however many steps."""
+        said = self.document.runs.get(name)
+        if said is None:
+            return
+        line, at = (*line, name), ("runs", (*line, name)[0], "training", "teacher")
+        taught = said.training.get("teacher", "")
+        if taught and taught == said.base:
+            raise self.error(at, f"{name} has {taught} for base and for teacher; leave one of them out")
+        for parent in filter(None, (said.base, taught)):
+            if parent in line:
+                raise self.error(at, f"{' stands on '.join([*line, parent])}; a run cannot learn from itself")
+            self._check_teachers(parent, line)
+
     def _references(self) -> Iterator[tuple[tuple[str, ...], str, str]]:
         """(where it is written, table that must have it, name); an empty name refers to nothing."""
         document = self.document
@@ -403,6 +418,7 @@ class Spec:
             yield from (((kind, name, "corpus"), "corpora", e.corpus) for name, e in getattr(document, kind).items())
         for name, run in document.runs.items():
             yield ("runs", name, "vocabulary"), "vocabularies", run.vocabulary
+            yield ("runs", name, "training", "teacher"), "runs", str(run.training.get("teacher", ""))
             yield ("runs", name, "base"), "models" if run.base in document.models else "runs", run.base
         for name, finetune in document.finetunes.items():
             yield ("finetunes", name, "base"), "runs", finetune.base

@@ -112,6 +112,8 @@ class Job(_Frozen):
     base: JobFile | None = Field(default=None, description="weights that a fine-tune starts from")
     examples: dict[str, JobFile] = Field(default_factory=dict, description="train and test examples of a fine-tune")
     class_weights: list[float] = Field(default_factory=list, description="of a classifier, in the order of its classes")
+    teacher: JobFile | None = Field(default=None, exclude_if=not_, description="weights of the one that is learnt from")
+    teacher_model: GPTRecipe | None = Field(default=None, exclude_if=not_)
     keep_zeros: bool = Field(default=False, exclude_if=not_, description="weights that are zero in the base stay so")
     num_tokens: int = Field(default=0, description="of the vocabulary, where text is generated or tokens are hidden")
     mask_id: int | None = Field(default=None, description="of an encoder: stands where a token is hidden")
@@ -136,7 +138,7 @@ class Job(_Frozen):
             if part.layout:
                 yield part.layout
         yield from self.examples.values()
-        for file in (self.base, self.tokenizer):
+        for file in (self.base, self.teacher, self.tokenizer):
             if file:
                 yield file
 

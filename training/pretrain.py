@@ -22,7 +22,7 @@ from training.checkpoints import Checkpoint, opened
 from training.guard import SKIPPED
 from training.job import Job, JobFile, JobPart
 from training.masking import with_mask_token
-from training.models.config import hf_config
+from training.models.config import from_hf_config, hf_config
 from training.models.recipe import GPTRecipe
 from training.recipes import PretrainRecipe
 from training.trainer import Launch, Progress, Say, last_checkpoint, placed, run_job
@@ -43,6 +43,7 @@ def pretrain(
     draft: Draft,
     *,
     base: Artifact | None = None,
+    teacher: Artifact | None = None,
     numerics: Mapping[str, Any] | None = None,
     launch: Launch | None = None,
     scratch: Path | None = None,
@@ -57,6 +58,7 @@ def pretrain(
         recipe: resolved (see ``recipes.resolve``).
         draft: of ``pretrained_model``.
         base: a ``pretrained_model``, a milestone of one or an ``imported_model``, whose weights the run begins from.
+        teacher: a ``pretrained_model`` with the same vocabulary, which the run is to agree with.
         numerics: the block that the draft was opened with; default what this machine gives.
         launch: how the trainer is started, given its command and extra environment; default a child process.
         scratch: directory for rolling checkpoints; default the store's.
@@ -68,7 +70,7 @@ def pretrain(
         TrainingError: if the trainer fails; its rolling checkpoints stay, and the next build goes on from them.
         ValueError: if recipe, plan and vocabulary do not go together.
     """
-    job = job_of(mixture, recipe, draft.key.partition, dict(numerics or {}), base)
+    job = job_of(mixture, recipe, draft.key.partition, dict(numerics or {}), base, teacher)
     job = job.model_copy(update={"track": track})
     job = placed(job, scratch or draft.store.scratch)
     times = run_job(job, launch, say, progress)
@@ -82,7 +84,7 @@ def pretrain(
     draft.write_json("heldout.json", heldout)
     artifact = draft.seal(
         counts={"steps": last.step, "tokens": _tokens(job.plan, last.step), "parameters": job.model.num_parameters},
-        facts=_facts(job, last, heldout),
+        facts=_facts(job, last, heldout) | ({"teacher": teacher.digest} if teacher else {}),
         parts=_milestones(job, recipe, mixture, draft),
     )
     shutil.rmtree(job.directory, ignore_errors=True)
@@ -111,8 +113,9 @@ def sized(recipe: PretrainRecipe, vocabulary: Artifact, base: Artifact | None = 
 
 
 def job_of(
-    mixture: Artifact, recipe: PretrainRecipe, run: str, numerics: dict[str, Any], base: Artifact | None = None
-) -> Job:
+    mixture: Artifact, recipe: PretrainRecipe, run: str, numerics: dict[str, Any], base: Artifact | None = None,
+    teacher: Artifact | None = None,
+) -> Job:  # fmt: skip
     """What the trainer is told, but for the directory.
 
     Raises:
@@ -139,6 +142,9 @@ def job_of(
     if base is not None:
         continuing.check(base, vocabulary, recipe.sequence_length)
         header["base"] = base.digest
+    if teacher is not None:
+        continuing.check(teacher, vocabulary, recipe.sequence_length)
+        header["teacher"] = teacher.digest
     return Job(
         kind="pretrain",
         version=PRETRAIN_VERSION,
@@ -153,6 +159,8 @@ def job_of(
         parts=[JobPart.planned(shards.part(part.shards), mixture, part) for part in plan.parts],
         heldout=[JobPart.of(part, part.key.part) for part in heldout.parts() if part.counts.get("docs", 0)],
         base=JobFile.of(base, "model.safetensors") if base else None,
+        teacher=JobFile.of(teacher, "model.safetensors") if teacher else None,
+        teacher_model=from_hf_config(teacher.json("config.json")) if teacher else None,
         num_tokens=int(vocabulary.facts["size"]) if masked else 0,
         mask_id=_mask_token(vocabulary)[1] if masked else None,
         tokenizer=JobFile.of(vocabulary, "tokenizer.json") if masked and recipe.whole_words else None,

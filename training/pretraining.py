@@ -12,6 +12,7 @@ import torch
 
 from training.batches import Batch, Batches, Inputs, ShardSource
 from training.continuing import begin_from
+from training.distillation import distilled
 from training.heldout import document_losses, load_documents, piece_losses, pieces, scores, scores_by_part
 from training.job import Job
 from training.masking import Masker, word_edges
@@ -65,6 +66,8 @@ def objective(job: Job, recipe: PretrainRecipe) -> Objective[Any]:
         return HiddenTokens(network)
     network = GPT(job.model)
     _begin(network, job, recipe)
+    if job.teacher is not None:
+        return distilled(network, job, recipe)
     return NextToken(network, recipe.label_smoothing, recipe.z_loss)
 
 

@@ -94,6 +94,20 @@ class PretrainRecipe(GPTRecipe, OptimisationRecipe):
     z_loss: float = Field(
         default=0.0, ge=0, le=1, description="Factor of log² Z, which keeps logits small; 1e-4 by custom, 0 is none"
     )
+    distil_weight: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        exclude_if=lambda value: value == 0.0,  # as runs without a teacher were always named
+        description="Share of the loss that is the distance from the teacher (a run with `teacher`; 0.5 if left out)",
+    )
+    distil_temperature: float = Field(
+        default=2.0,
+        gt=0,
+        le=100,
+        exclude_if=lambda value: value == 2.0,
+        description="Softens what teacher and student say before they are compared",
+    )
     milestone_every: int = Field(
         default=0, ge=0, description="Steps between checkpoints that are kept for good; 0 keeps none"
     )
@@ -127,6 +141,8 @@ class PretrainRecipe(GPTRecipe, OptimisationRecipe):
             raise ValueError(f"patience ({self.patience}) counts evaluations: set eval_every.")
         if self.objective == "masked" and (self.label_smoothing or self.z_loss):
             raise ValueError("label_smoothing and z_loss are for objective = 'causal'.")
+        if self.objective == "masked" and self.distil_weight:
+            raise ValueError("a teacher (distil_weight) is for objective = 'causal'.")
         if self.whole_words and self.objective != "masked":
             raise ValueError("whole_words hides words from an encoder: it needs objective = 'masked'.")
         if self.sentence_order and self.objective != "masked":

@@ -15,7 +15,7 @@ from typing import Any
 
 from pipelines import consumption
 from pipelines.provenance.artifact import Artifact
-from pipelines.provenance.lineage import bases
+from pipelines.provenance.lineage import bases, teacher
 from training import numerics as declared
 from training.guard import SKIPPED
 from training.pretrain import job_of
@@ -82,7 +82,7 @@ def _taken(model: Artifact, step: int, scratch: Path, say: Callable[[str], None]
 
     recipe = PretrainRecipe.model_validate(model.manifest.recipe)
     here = declared.numerics(recipe.compile)
-    job = job_of(model.input("mixture"), recipe, model.key.partition, here, next(bases(model), None))
+    job = job_of(model.input("mixture"), recipe, model.key.partition, here, next(bases(model), None), teacher(model))
     device = device_of(here)
     task = Pretraining(job, recipe, device, 0, 1)
     state = _State(Run(task, recipe, scratch, {}, job.identity, device, say=lambda line: None))

@@ -79,7 +79,7 @@ def recipe_of(spec: Spec, run: str, sequence_length: int) -> PretrainRecipe:
     Raises:
         SpecError: for a shape or a field that does not exist, or a value out of bounds.
     """
-    said = dict(spec.run(run).training)
+    said = taught(spec, run)
     where = ("runs", run, "training")
     if spec.run(run).base:
         fields = _given(spec, run, said)
@@ -88,6 +88,21 @@ def recipe_of(spec: Spec, run: str, sequence_length: int) -> PretrainRecipe:
     if name not in SHAPES:
         raise spec.error((*where, "preset"), f"no preset {name!r}; there are: {', '.join(SHAPES)}")
     return spec.checked(PretrainRecipe, where, **{**SHAPES[name].fields, "sequence_length": sequence_length, **said})
+
+
+def taught(spec: Spec, run: str) -> dict[str, Any]:
+    """The table of a run without the name of its teacher, whose share of the loss is a half unless it says otherwise.
+
+    Raises:
+        SpecError: for a share without a teacher, or a teacher without a share.
+    """
+    said = dict(spec.run(run).training)
+    teacher, where = said.pop("teacher", ""), ("runs", run, "training", "distil_weight")
+    if not teacher and any(name in said for name in ("distil_weight", "distil_temperature")):
+        raise spec.error(where, f"distillation needs a teacher: write teacher = RUN into [runs.{run}.training]")
+    if teacher and said.get("distil_weight") == 0:
+        raise spec.error(where, f"the teacher {teacher!r} would have no say; leave it out, or give it a share")
+    return {"distil_weight": 0.5, **said} if teacher else said
 
 
 def base_shape(spec: Spec, run: str) -> GPTRecipe:

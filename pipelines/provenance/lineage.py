@@ -57,9 +57,18 @@ CHECKPOINTS = ("pretrained_model", "finetuned_model", "compressed_model", "impor
 
 def bases(model: Artifact) -> Iterator[Artifact]:
     """What a model began from, what that began from, and so on: runs, their milestones, models from elsewhere."""
-    while found := next((one for one in model.inputs() if one.key.asset in CHECKPOINTS), None):
+    while found := next((one for one in _models(model) if one.digest != model.facts.get("teacher")), None):
         yield found
         model = found
+
+
+def teacher(model: Artifact) -> Artifact | None:
+    """The model that it was distilled from."""
+    return next((one for one in _models(model) if one.digest == model.facts.get("teacher")), None)
+
+
+def _models(model: Artifact) -> list[Artifact]:
+    return [one for one in model.inputs() if one.key.asset in CHECKPOINTS]
 
 
 def milestone(run: Artifact, step: int) -> Artifact:
