@@ -54,7 +54,7 @@ def dense(stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
             columns, values = int(stored[f"{matrix}.columns"]), stored[f"{matrix}.values"]
             present = torch.from_numpy(np.unpackbits(tensor.numpy(), axis=1, count=columns)).bool()
             found[matrix] = torch.zeros(present.shape, dtype=values.dtype).masked_scatter_(present, values)
-        elif not name.endswith((".values", ".columns")):
+        elif f"{name.rpartition('.')[0]}.bits" not in stored:
             found[name] = tensor
     return found
 

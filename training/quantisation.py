@@ -83,9 +83,14 @@ def restored(stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
             numbers = tensor if kind == "int8" else unpacked(tensor)
             weight = (numbers.float().view(len(scale), scale.shape[1], -1) * scale[:, :, None]).flatten(1)
             found[matrix] = weight.t().contiguous() if turn else weight
-        elif not name.endswith(".scale"):
+        elif not _is_scale(name, stored):
             found[name] = tensor
     return found
+
+
+def _is_scale(name: str, stored: Mapping[str, Tensor]) -> bool:
+    matrix = name.removesuffix(".scale")
+    return matrix != name and any(f"{matrix}.{kind}" in stored for kind in ("int8", "int8t", "int4", "int4t"))
 
 
 def is_embedding(name: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from training.pruning import dense
 from training.quantisation import (
     INT8,
     DynamicLinear,
@@ -80,6 +81,11 @@ def test_matrices_that_lie_transposed_have_scales_by_output_all_the_same():
     assert sorted(stored) == ["h.c_fc.weight.int8t", "h.c_fc.weight.scale"]
     plain = restored(quantised({"x.weight": weight}, {"x.weight": 8}, 32, transposed=False))["x.weight"]
     assert torch.equal(restored(stored)["h.c_fc.weight"], plain.t())
+
+
+def test_other_peoples_names_stay_as_they_are():
+    plain = {"attn.scale": torch.ones(3), "attn.values": torch.ones(2), "a.columns": torch.ones(1)}
+    assert dense(restored(plain)) == plain
 
 
 def test_groups_that_do_not_fit_are_refused():
