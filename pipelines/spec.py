@@ -13,152 +13,24 @@ import tomllib
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Any, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ValidationError
 
-from pipelines.licences import checked_licence
-from pipelines.provenance.manifest import PartitionKeyError, checked_partition
+from pipelines.provenance.manifest import PartitionKeyError
 from pipelines.provenance.recipe import Recipe
+from pipelines.spec_lines import fields_at, key_lines
+from pipelines.spec_tables import ClassifierSpec, CorpusSpec, Document, RunSpec, SourceSpec
 from pipelines.sweeps import SweepError, SweepSpec, run_tables
 
 FILE = "stemma.toml"
 LATEST = "latest"
 INSTALLED = "installed-docs"  # as an entry of a corpus: every distribution of this environment
 AnyRecipe = TypeVar("AnyRecipe", bound=Recipe)
-Name = Annotated[str, AfterValidator(checked_partition)]  # names become partition keys
 
 
 class SpecError(ValueError):
     """``stemma.toml`` does not say what it must; the message names file, line and remedy."""
-
-
-class _Table(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class SourceSpec(_Table):
-    """One snapshot of one source: where its records lie and how they are read and cleaned."""
-
-    reader: str
-    path: str = ""
-    license: Annotated[str, AfterValidator(checked_licence)] = ""
-    text_field: str = "text"
-    id_field: str = ""
-    license_field: str = ""
-    group_field: str = ""
-    url_field: str = ""
-    title_field: str = ""
-    date_field: str = ""
-    delimiter: str = ""
-    hub_config: str = ""
-    hub_split: str = "train"
-    extractor: str = ""
-    passage_bytes: int = 0
-    cleaning: str = ""
-
-
-class CorpusSpec(_Table):
-    """A selection of sources that is deduplicated, held out, decontaminated and tokenized together."""
-
-    sources: list[str] = Field(min_length=1)
-    vocabulary: str
-    suites: list[str] = []
-    dedup: dict[str, Any] = {}
-    semantic: dict[str, Any] = {}
-    heldout: dict[str, Any] = {}
-    decontaminate: dict[str, Any] = {}
-    shards: dict[str, Any] = {}
-    heldout_shards: dict[str, Any] = {}
-
-
-class ClassifierSpec(_Table):
-    """A text classifier: the sources whose documents it is to like, and those that it is to tell from them."""
-
-    positive: list[str] = Field(min_length=1)
-    negative: list[str] = Field(min_length=1)
-    recipe: dict[str, Any] = {}
-
-
-class ReferenceSpec(_Table):
-    """A model of reference text, by which the perplexity of documents is measured."""
-
-    sources: list[str] = Field(min_length=1)
-    recipe: dict[str, Any] = {}
-
-
-class VocabularySpec(_Table):
-    """A vocabulary, trained once on a corpus or taken from a tokenizer.json, and then frozen under its name."""
-
-    corpus: str
-    path: str = ""
-    recipe: dict[str, Any] = {}
-
-
-class SuiteSpec(_Table):
-    """A set of benchmark items, made once from a corpus's held-out documents or from files, then frozen."""
-
-    corpus: str = ""
-    path: str = ""
-    recipe: dict[str, Any] = {}
-
-
-class ModelSpec(_Table):
-    """A model from elsewhere that runs may begin from: a directory that transformers reads, or one on the hub."""
-
-    path: str = Field(min_length=1)
-    license: Annotated[str, AfterValidator(checked_licence)] = ""
-
-
-class RunSpec(_Table):
-    """One pretraining run, from nothing or from the weights of a ``base``: another run or a model from elsewhere."""
-
-    corpus: str
-    vocabulary: str = ""
-    base: str = ""
-    base_step: int = Field(default=0, ge=0)  # of a milestone; 0: the last checkpoint
-    mixture: dict[str, Any] = {}
-    training: dict[str, Any] = {}
-    compute: dict[str, Any] = {}
-
-
-class FinetuneSpec(_Table):
-    """One fine-tune of a run's checkpoint."""
-
-    base: str
-    task: str
-    data: dict[str, Any] = {}
-    training: dict[str, Any] = {}
-
-
-class CompressionSpec(_Table):
-    """A smaller version of a run's checkpoint."""
-
-    base: str
-    method: str
-    recipe: dict[str, Any] = {}
-
-
-class Document(_Table):
-    """The whole of ``stemma.toml``."""
-
-    default_run: str = ""
-    sources: dict[Name, SourceSpec] = {}
-    cleaning: dict[str, dict[str, Any]] = {}
-    profile: dict[str, Any] = {}
-    signatures: dict[str, Any] = {}
-    corpora: dict[Name, CorpusSpec] = {}
-    classifiers: dict[Name, ClassifierSpec] = {}
-    references: dict[Name, ReferenceSpec] = {}
-    vocabularies: dict[Name, VocabularySpec] = {}
-    suites: dict[Name, SuiteSpec] = {}
-    models: dict[Name, ModelSpec] = {}
-    runs: dict[Name, RunSpec] = {}
-    finetunes: dict[Name, FinetuneSpec] = {}
-    compressions: dict[Name, CompressionSpec] = {}
-    sweeps: dict[Name, SweepSpec] = {}
-    evaluation: dict[str, Any] = {}
-    gate: dict[str, Any] = {}
 
 
 class Spec:
@@ -438,7 +310,7 @@ class Spec:
         location = tuple(str(step) for step in first["loc"])
         message = first["msg"].removeprefix("Value error, ")
         if first["type"] == "extra_forbidden":
-            known = _fields_at(kind, location[:-1])
+            known = fields_at(kind, location[:-1])
             close = difflib.get_close_matches(location[-1], known, 1)
             hint = f"did you mean {close[0]!r}?" if close else f"known here: {', '.join(known)}"
             message = f"unknown key {location[-1]!r}; {hint}"
@@ -449,7 +321,7 @@ class Spec:
 
     def _at(self, where: tuple[str, ...]) -> str:
         """FILE:LINE of the deepest key on this path that is written in the file."""
-        lines = _key_lines(self.text)
+        lines = key_lines(self.text)
         if where[:1] == ("runs",) and where[1:2] and where[1] in self._sweep_of:
             where = ("sweeps", self._sweep_of[where[1]])
         for depth in range(len(where), 0, -1):
@@ -458,49 +330,6 @@ class Spec:
         return self.path.name
 
 
-def _fields_at(kind: type[BaseModel], location: tuple[str, ...]) -> list[str]:
-    """Names of the fields that a table at this place may have."""
-    current: Any = kind
-    for step in location:
-        if isinstance(current, type) and issubclass(current, BaseModel) and step in current.model_fields:
-            current = current.model_fields[step].annotation
-        args = getattr(current, "__args__", ())
-        if args and isinstance(args[-1], type) and issubclass(args[-1], BaseModel):
-            current = args[-1]
-    return sorted(current.model_fields) if isinstance(current, type) and issubclass(current, BaseModel) else []
-
-
 def _natural(key: str) -> list[Any]:
     """Sort key by which 1.10 is newer than 1.9."""
     return [(1, int(piece), "") if piece.isdigit() else (0, 0, piece) for piece in re.split(r"(\d+)", key)]
-
-
-def _key_lines(text: str) -> dict[tuple[str, ...], int]:
-    """Line (from 1) of every table header and of every key that begins a line."""
-    lines: dict[tuple[str, ...], int] = {}
-    table: tuple[str, ...] = ()
-    for number, line in enumerate(text.split("\n"), 1):  # splitlines would cut at U+2028 and others as well
-        stripped = line.strip()
-        if stripped.startswith("["):
-            table = _path_of(f"{stripped.split(']')[0].lstrip('[')}=0") or table
-            for depth in range(1, len(table) + 1):
-                lines.setdefault(table[:depth], number)
-            lines[table] = number
-        elif "=" in stripped and not stripped.startswith("#"):
-            key = _path_of(f"{stripped.split('=')[0]}=0")
-            for depth in range(1, len(key) + 1):
-                lines.setdefault((*table, *key[:depth]), number)
-    return lines
-
-
-def _path_of(assignment: str) -> tuple[str, ...]:
-    """``a."b/c".d=0`` as ("a", "b/c", "d"); empty if it is no assignment."""
-    try:
-        value: Any = tomllib.loads(assignment)
-    except tomllib.TOMLDecodeError:
-        return ()
-    path: tuple[str, ...] = ()
-    while isinstance(value, dict):
-        name, value = next(iter(value.items()))
-        path = (*path, name)
-    return path
