@@ -2,6 +2,7 @@
 
 from assets import (  # noqa: F401
     cli_audit,
+    cli_audit_document,
     cli_generate,
     cli_overlap,
     cli_plan,

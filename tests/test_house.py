@@ -113,7 +113,9 @@ def test_definitions_load_without_the_heavy_libraries():
 
 
 def test_the_audit_needs_neither_dagster_nor_torch():
-    loaded = loaded_by("import assets.verbs, assets.cli_audit, pipelines.provenance.verify, pipelines.provenance.trace")
+    loaded = loaded_by(
+        "import assets.verbs, assets.cli_audit, assets.cli_audit_document, pipelines.provenance.verify, pipelines.provenance.trace"
+    )
     assert not loaded & {"dagster", "torch", "polars", "numba", "tokenizers", "datasketch"}
 
 

@@ -95,7 +95,7 @@ def test_a_document_that_went_was_read_by_nobody_and_the_reason_is_told(library,
 
 
 def test_a_document_that_was_merged_stands_beside_the_one_that_stays(library, stemma, monkeypatch):
-    from assets import cli_audit
+    from assets import cli_audit_document
 
     doc_id = next(r for r in documents(library, "raw_documents", "letters/1") if r["key"] == "twin")["doc_id"].hex()
     (answer,) = stemma.json(library, "audit", "document", doc_id)
@@ -107,7 +107,7 @@ def test_a_document_that_was_merged_stands_beside_the_one_that_stays(library, st
     def altered(artifacts, ids):
         return {one: "The same line.\nOnly [red]here[/]." if one.hex() == doc_id else "The same line." for one in ids}
 
-    monkeypatch.setattr(cli_audit, "texts_of", altered)
+    monkeypatch.setattr(cli_audit_document, "texts_of", altered)
     said = stemma(library, "audit", "document", doc_id)
     assert "which stays" in plain(said)
     (line,) = (line for line in said.splitlines() if "≠" in line)
