@@ -22,6 +22,7 @@ class Continuation:
         stop: strings that end it as well, and are no part of its text.
         choice: number among several of the same prompt and seed, whose draws differ.
         logprobs: so many likeliest tokens of each place are kept with their log-probabilities; None keeps none.
+        scores_prompt: the same is kept for the tokens of the prompt.
     """
 
     prompt: Sequence[int]
@@ -32,6 +33,8 @@ class Continuation:
     stop: Sequence[str] = ()
     choice: int = 0
     logprobs: int | None = None
+    scores_prompt: bool = False
+    prompt_ranks: list[Ranks] = field(default_factory=list)
     tokens: list[int] = field(default_factory=list)
     ranks: list[Ranks] = field(default_factory=list)  # one for each token, if asked for
     text: str = ""  # what may be shown: no half character, no beginning of a stop string

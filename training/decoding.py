@@ -8,7 +8,7 @@ Letters of shapes: B rows, T tokens, V vocabulary.
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -24,12 +24,12 @@ class Decoder:
 
     Args:
         model: on its device.
-        eos_id: what begins every document; it stands before every prompt.
+        start_id: the token that stands before every prompt, as it began every document.
         num_tokens: of the vocabulary; rows of the embedding beyond are never drawn.
     """
 
-    def __init__(self, model: GPT, eos_id: int, num_tokens: int) -> None:
-        self.model, self.eos_id, self.num_tokens = model, eos_id, num_tokens
+    def __init__(self, model: GPT, start_id: int, num_tokens: int) -> None:
+        self.model, self.start_id, self.num_tokens = model, start_id, num_tokens
         self.context = model.recipe.sequence_length
         self.device = model.model.embed_tokens.weight.device
         self.rows: list[Continuation] = []
@@ -38,6 +38,10 @@ class Decoder:
 
     def join(self, rows: Iterable[Continuation]) -> None:
         """More rows; of a prompt that is longer than the context its end is read."""
+        rows = list(rows)
+        for row in rows:
+            if row.scores_prompt and row.logprobs is not None:
+                row.prompt_ranks = self._scored(row.prompt, row.logprobs)
         self._read_anew([(row, self.context) for row in rows if not row.ended])
 
     @torch.inference_mode()
@@ -84,10 +88,10 @@ class Decoder:
         """Rows join with so many of their last tokens."""
         if not rows:
             return
-        texts = [[self.eos_id, *row.seen][-most:] for row, most in rows]
+        texts = [[self.start_id, *row.seen][-most:] for row, most in rows]
         lengths = [len(text) for text in texts]
         cache = KVCache(starts(lengths, self.device))
-        padded = [[self.eos_id] * (max(lengths) - len(text)) + text for text in texts]
+        padded = [[self.start_id] * (max(lengths) - len(text)) + text for text in texts]
         logits_BV = last_logits(self.model, torch.tensor(padded, device=self.device), cache, self.num_tokens)
         if self.rows:
             self._cache.join(cache)
@@ -117,6 +121,16 @@ class Decoder:
         for index, row in enumerate(rows):
             seen_BV[index, row.seen] = True
         return seen_BV.to(self.device)
+
+    @torch.inference_mode()
+    def _scored(self, prompt: Sequence[int], count: int) -> list[Ranks]:
+        """Of each token of a prompt that the context has room for, given those before it."""
+        tokens_BT = torch.tensor([[self.start_id, *prompt][: self.context]], device=self.device)
+        x_TD = self.model.model(tokens_BT)[0, : len(prompt)]
+        logits = (
+            row_V for piece_TD in x_TD.split(64) for row_V in self.model.head(piece_TD).float()[:, : self.num_tokens]
+        )
+        return [ranks(logits_V, token, count) for logits_V, token in zip(logits, prompt, strict=False)]
 
     def _rank(self, tokens: list[int]) -> None:
         for index, (row, token) in enumerate(zip(self.rows, tokens, strict=True)):

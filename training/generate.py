@@ -28,11 +28,13 @@ if TYPE_CHECKING:
 class Generator:
     """A language model with its tokenizer, ready to write."""
 
-    def __init__(self, model: GPT, tokenizer: Tokenizer, eos_id: int, device: str | torch.device = "cpu") -> None:
+    def __init__(self, model: GPT, tokenizer: Tokenizer, eos_id: int, device: str | torch.device = "cpu",
+                 start_id: int | None = None) -> None:  # fmt: skip
         self.device = torch.device(device)
         self.model = model.to(self.device).eval()
         self.tokenizer = tokenizer
         self.eos_id = eos_id
+        self.start_id = eos_id if start_id is None else start_id  # before every prompt; ours begin as they end
         self.context = model.recipe.sequence_length
         # one more than the largest id, which may be more than there are tokens; the embedding may have rows beyond it
         self.num_tokens = 1 + max(tokenizer.get_vocab(with_added_tokens=True).values())
@@ -59,16 +61,19 @@ class Generator:
             raise ValueError(f"{path('model.safetensors')} is a classifier, it cannot write text.")
         model.load_state_dict(ours(recipe, weights))
         model = as_stored(model, path("model.safetensors"))
-        return cls(model, Tokenizer.from_file(str(path("tokenizer.json"))), config["eos_token_id"], device)
+        end = config["eos_token_id"]
+        end = end[0] if isinstance(end, list) else end  # as models from elsewhere may have it
+        return cls(model, Tokenizer.from_file(str(path("tokenizer.json"))), end, device, config.get("bos_token_id"))
 
     def encode(self, text: str) -> list[int]:
         return self.tokenizer.encode(text, add_special_tokens=False).ids
 
     def decoder(self) -> Decoder:
-        return Decoder(self.model, self.eos_id, self.num_tokens)
+        return Decoder(self.model, self.start_id, self.num_tokens)
 
     def continuation(self, prompt: str | Sequence[int], max_tokens: int = 200, *, stop: Sequence[str] = (),
-                     choice: int = 0, logprobs: int | None = None, **sampling: Any) -> Continuation:  # fmt: skip
+                     choice: int = 0, logprobs: int | None = None, scores_prompt: bool = False,
+                     **sampling: Any) -> Continuation:  # fmt: skip
         """Of a text or of token ids, nothing of it written yet; other keywords are those of :class:`Sampling`.
 
         Raises:
@@ -78,8 +83,9 @@ class Generator:
             raise ValueError("a stop string is empty: every text would end before it begins.")
         tokens = self.encode(prompt) if isinstance(prompt, str) else prompt
         return Continuation(
-            tokens, max_tokens, Sampling(**sampling), self.tokenizer.decode, self.eos_id, stop, choice, logprobs
-        )
+            tokens, max_tokens, Sampling(**sampling), self.tokenizer.decode, self.eos_id, stop, choice, logprobs,
+            scores_prompt,
+        )  # fmt: skip
 
     def generate(self, prompt: str, max_tokens: int = 200, **wishes: Any) -> str:
         """The continuation alone, up to the end of text or a stop string; see :meth:`continuation` for keywords."""

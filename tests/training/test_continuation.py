@@ -113,9 +113,11 @@ def random_writer(context=24, **fields):
 PROMPTS = ["w5", "w6 w7 w8 w9 w10 w11", "", "w2 w3", "w9 w9 w9 w9 w9 w9 w9 w9 w9", "w40"]
 
 
-@pytest.mark.parametrize("batch_size", [1, 2, 6])
-@pytest.mark.parametrize("fields", [{}, {"blocks": "gpt2", "kv_heads": 4}])
-def test_a_batch_gives_what_each_gives_alone(batch_size, fields):
+@pytest.mark.parametrize(
+    ("fields", "batch_size"),
+    [({}, 1), ({}, 2), ({}, 6), ({"blocks": "gpt2", "kv_heads": 4}, 2), ({"window": 5}, 3)],
+)
+def test_a_batch_gives_what_each_gives_alone(fields, batch_size):
     """Also those that outgrow the context of 24, that end at once and that join a batch which others have left."""
     writer, wishes = random_writer(**fields), {"temperature": 1.2, "top_p": 0.9, "seed": 5}
     limits = [7, 40, 12, 0, 30, 3]
@@ -185,6 +187,12 @@ def test_ranks_are_the_log_probabilities_of_the_model_whatever_the_sampling():
     assert [rank.logprob for rank in row.ranks] == pytest.approx([wanted[0].item()] * 2, abs=1e-4)
     assert next(iter(row.ranks[0].likeliest)) == 9
     assert len(row.ranks[0].likeliest) == 2
+
+
+def test_before_a_prompt_stands_the_token_that_begins_texts():
+    """Of models from elsewhere, which may begin with another token than they end with."""
+    assert Generator(echo(), names(), END, start_id=7).generate("", 2, temperature=0) == "w7 w7"
+    assert Generator(echo(), names(), END).generate("", 2, temperature=0) == ""
 
 
 def test_an_empty_stop_string_is_refused():

@@ -9,7 +9,7 @@ import threading
 import openai
 import pytest
 import torch
-from echo import LOG_AGAIN, echo, names
+from echo import LOG_AGAIN, LOG_OTHER, echo, names
 from starlette.testclient import TestClient
 
 from training.generate import Generator
@@ -145,6 +145,19 @@ def test_log_probabilities_are_those_of_the_model(official):
     assert found.logprobs.token_logprobs == pytest.approx([LOG_AGAIN] * 2, abs=1e-4)
     assert found.logprobs.top_logprobs[0] == pytest.approx({"w9": LOG_AGAIN}, abs=1e-4)
     assert found.logprobs.text_offset == [0, 2]
+
+
+def test_a_prompt_can_be_scored_without_writing_anything(official):
+    """As evaluations ask for likelihoods: lm-eval's local-completions, for one."""
+    asked = {"model": "parrot", "prompt": "w5 w9 w9", "max_tokens": 0, "echo": True, "logprobs": 1}
+    found = official.completions.create(**asked).choices[0]
+    assert (found.text, found.logprobs.tokens) == ("w5 w9 w9", ["w5", "w9", "w9"])
+    assert found.logprobs.token_logprobs == pytest.approx([LOG_OTHER, LOG_OTHER, LOG_AGAIN], abs=1e-3)
+    one_more = official.completions.create(**{**asked, "max_tokens": 1, "temperature": 0}).choices[0]
+    assert one_more.logprobs.tokens == ["w5", "w9", "w9", "w9"]
+    assert one_more.logprobs.token_logprobs[3] == pytest.approx(LOG_AGAIN, abs=1e-4)
+    with pytest.raises(openai.BadRequestError, match="leave stream out"):
+        official.completions.create(**asked, stream=True)
 
 
 def test_a_stop_string_ends_a_text(official):

@@ -37,8 +37,8 @@ class KVCache:
             room = kept[layer].shape[2]
             if end > room:
                 kept[layer] = F.pad(kept[layer], (0, 0, 0, max(end, 2 * room) - room))
-            kept[layer][:, :, self.length : end] = new_BKTC
-        return self.keys[layer][:, :, :end], self.values[layer][:, :, :end]
+            kept[layer].narrow(2, self.length, end - self.length).copy_(new_BKTC)
+        return self.keys[layer].narrow(2, 0, end), self.values[layer].narrow(2, 0, end)
 
     def lengths(self) -> list[int]:
         """Tokens that each row has read."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import secrets
 import time
 from collections.abc import Callable, Sequence
@@ -42,9 +43,12 @@ class Answer:
         return self.envelope(self.whole_object, choices, usage=usage)
 
     def choice(self, index: int, row: Continuation) -> dict[str, Any]:
-        before = self.decode(list(row.prompt)) if self.echo else ""
-        logprobs = None if row.logprobs is None else self.logprobs(row.tokens, row.ranks, len(before))
-        return {"index": index, "text": before + row.text, "logprobs": logprobs, "finish_reason": row.finish_reason}
+        before = list(row.prompt) if self.echo else []
+        logprobs = None
+        if row.logprobs is not None:
+            logprobs = self.logprobs([*before, *row.tokens], [*row.prompt_ranks, *row.ranks])
+        text = self.decode(before) + row.text
+        return {"index": index, "text": text, "logprobs": logprobs, "finish_reason": row.finish_reason}
 
     def first(self, index: int, row: Continuation) -> dict[str, Any] | None:
         """The chunk before anything is written, if there is one."""
@@ -53,16 +57,16 @@ class Answer:
         return self._chunk({"index": index, "text": self.decode(list(row.prompt)), "logprobs": None})
 
     def chunk(self, index: int, piece: Piece) -> dict[str, Any]:
-        logprobs = None if piece.row.logprobs is None else self.logprobs(piece.tokens, piece.ranks, 0)
+        logprobs = None if piece.row.logprobs is None else self.logprobs(piece.tokens, piece.ranks)
         return self._chunk({"index": index, "text": piece.text, "logprobs": logprobs}, piece.finish_reason)
 
     def _chunk(self, choice: dict[str, Any], finish_reason: str = "") -> dict[str, Any]:
         return self.envelope(self.chunk_object, [choice | {"finish_reason": finish_reason or None}])
 
-    def logprobs(self, tokens: Sequence[int], ranks: Sequence[Ranks], offset: int) -> dict[str, Any]:
+    def logprobs(self, tokens: Sequence[int], ranks: Sequence[Ranks]) -> dict[str, Any]:
         """By token; a token that is half a character has the mark of what is lost for its text."""
         texts = [self.decode([token]) for token in tokens]
-        offsets = [offset + sum(map(len, texts[:place])) for place in range(len(texts))]
+        offsets = list(itertools.accumulate(map(len, texts), initial=0))[:-1]
         return {
             "tokens": texts,
             "token_logprobs": [rank.logprob for rank in ranks],

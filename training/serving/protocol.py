@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from training.continuation import Continuation
 from training.generate import Generator
@@ -93,6 +93,12 @@ class CompletionAsked(Asked):
     best_of: Annotated[int, Field(ge=1, le=1)] | None = None
     suffix: Annotated[str, Field(max_length=0)] | None = None
 
+    @model_validator(mode="after")
+    def _simple(self) -> Self:
+        if self.stream and self.echo and self.logprobs is not None:
+            raise ValueError("echo with logprobs is answered whole; leave stream out")
+        return self
+
     def prompts(self) -> list[str | list[int]]:
         if isinstance(self.prompt, str):
             return [self.prompt]
@@ -159,11 +165,13 @@ def rows_of(asked: Asked, prompts: Sequence[str | list[int]], generator: Generat
         if any(not 0 <= token < generator.num_tokens for token in tokens):
             raise ApiError(400, f"prompt: a token outside the vocabulary of {generator.num_tokens}.", param="prompt")
         wanted = _max_tokens(asked, len(tokens), generator.context, limit)
-        logprobs = asked.logprobs if isinstance(asked, CompletionAsked) else None
+        ranked: dict[str, Any] = {}
+        if isinstance(asked, CompletionAsked):
+            ranked = {"logprobs": asked.logprobs, "scores_prompt": bool(asked.echo)}
         for choice in range(asked.n or 1):
             try:
                 row = generator.continuation(
-                    tokens, wanted, stop=asked.stops, choice=choice, logprobs=logprobs, **asked.sampling
+                    tokens, wanted, stop=asked.stops, choice=choice, **ranked, **asked.sampling
                 )
             except ValueError as error:
                 raise ApiError(400, str(error)) from None
