@@ -15,13 +15,14 @@ class Continuation:
     """What goes on after a prompt, token by token.
 
     Args:
-        prompt: token ids; a prompt without any begins a document.
+        prompt: token ids.
         max_tokens: it ends with so many, for the reason ``length``.
         decode: ids to text.
         eos_id: the token that ends it, for the reason ``stop``, and is none of its own.
         stop: strings that end it as well, and are no part of its text.
         choice: number among several of the same prompt and seed, whose draws differ.
         logprobs: so many likeliest tokens of each place are kept with their log-probabilities; None keeps none.
+        as_it_is: nothing stands before the prompt; else it begins a document, as one without any token always does.
         scores_prompt: the same is kept for the tokens of the prompt.
     """
 
@@ -33,8 +34,9 @@ class Continuation:
     stop: Sequence[str] = ()
     choice: int = 0
     logprobs: int | None = None
+    as_it_is: bool = False
     scores_prompt: bool = False
-    prompt_ranks: list[Ranks] = field(default_factory=list)
+    prompt_ranks: list[Ranks | None] = field(default_factory=list)  # None: of what nothing stands before
     tokens: list[int] = field(default_factory=list)
     ranks: list[Ranks] = field(default_factory=list)  # one for each token, if asked for
     text: str = ""  # what may be shown: no half character, no beginning of a stop string
@@ -52,6 +54,10 @@ class Continuation:
     @property
     def seen(self) -> list[int]:
         return [*self.prompt, *self.tokens]
+
+    def begun_by(self, start_id: int) -> list[int]:
+        """All that the model reads of it so far."""
+        return self.seen if self.as_it_is and self.prompt else [start_id, *self.seen]
 
     @property
     def number(self) -> float:

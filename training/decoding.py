@@ -8,7 +8,7 @@ Letters of shapes: B rows, T tokens, V vocabulary.
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor
@@ -41,7 +41,7 @@ class Decoder:
         rows = list(rows)
         for row in rows:
             if row.scores_prompt and row.logprobs is not None:
-                row.prompt_ranks = self._scored(row.prompt, row.logprobs)
+                row.prompt_ranks = self._scored(row, row.logprobs)
         self._read_anew([(row, self.context) for row in rows if not row.ended])
 
     @torch.inference_mode()
@@ -88,7 +88,7 @@ class Decoder:
         """Rows join with so many of their last tokens."""
         if not rows:
             return
-        texts = [[self.start_id, *row.seen][-most:] for row, most in rows]
+        texts = [row.begun_by(self.start_id)[-most:] for row, most in rows]
         lengths = [len(text) for text in texts]
         cache = KVCache(starts(lengths, self.device))
         padded = [[self.start_id] * (max(lengths) - len(text)) + text for text in texts]
@@ -123,14 +123,17 @@ class Decoder:
         return seen_BV.to(self.device)
 
     @torch.inference_mode()
-    def _scored(self, prompt: Sequence[int], count: int) -> list[Ranks]:
+    def _scored(self, row: Continuation, count: int) -> list[Ranks | None]:
         """Of each token of a prompt that the context has room for, given those before it."""
-        tokens_BT = torch.tensor([[self.start_id, *prompt][: self.context]], device=self.device)
-        x_TD = self.model.model(tokens_BT)[0, : len(prompt)]
-        logits = (
-            row_V for piece_TD in x_TD.split(64) for row_V in self.model.head(piece_TD).float()[:, : self.num_tokens]
-        )
-        return [ranks(logits_V, token, count) for logits_V, token in zip(logits, prompt, strict=False)]
+        tokens = row.begun_by(self.start_id)[: self.context + 1]
+        found: list[Ranks | None] = [None] if len(tokens) == len(row.prompt) else []
+        if len(tokens) < 2:
+            return found
+        x_TD = self.model.model(torch.tensor([tokens[:-1]], device=self.device))[0]
+        for start in range(0, len(x_TD), 64):  # a text of logits at once would be large
+            logits_TV = self.model.head(x_TD[start : start + 64]).float()[:, : self.num_tokens]
+            found += [ranks(row_V, tokens[start + place + 1], count) for place, row_V in enumerate(logits_TV)]
+        return found
 
     def _rank(self, tokens: list[int]) -> None:
         for index, (row, token) in enumerate(zip(self.rows, tokens, strict=True)):

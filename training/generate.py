@@ -74,17 +74,19 @@ class Generator:
     def continuation(self, prompt: str | Sequence[int], max_tokens: int = 200, *, stop: Sequence[str] = (),
                      choice: int = 0, logprobs: int | None = None, scores_prompt: bool = False,
                      **sampling: Any) -> Continuation:  # fmt: skip
-        """Of a text or of token ids, nothing of it written yet; other keywords are those of :class:`Sampling`.
+        """Of a text, which begins a document, or of token ids as they are; nothing of it is written yet.
+
+        Other keywords are those of :class:`Sampling`.
 
         Raises:
             ValueError: if a stop string is empty, or the sampling impossible.
         """
         if not all(stop):
             raise ValueError("a stop string is empty: every text would end before it begins.")
-        tokens = self.encode(prompt) if isinstance(prompt, str) else prompt
+        text = isinstance(prompt, str)
         return Continuation(
-            tokens, max_tokens, Sampling(**sampling), self.tokenizer.decode, self.eos_id, stop, choice, logprobs,
-            scores_prompt,
+            self.encode(prompt) if text else prompt, max_tokens, Sampling(**sampling), self.tokenizer.decode, self.eos_id,
+            stop, choice, logprobs, as_it_is=not text, scores_prompt=scores_prompt,
         )  # fmt: skip
 
     def generate(self, prompt: str, max_tokens: int = 200, **wishes: Any) -> str:

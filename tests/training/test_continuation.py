@@ -99,7 +99,7 @@ def _one_thread():
 def random_writer(context=24, **fields):
     """A network of random weights, large enough that texts differ."""
     shape = {"vocab_size": V, "sequence_length": context, "layers": 2, "width": 32, "heads": 4, "kv_heads": 2,
-             "mlp_width": 48}  # fmt: skip
+             "mlp_width": 48, "tied": False}  # fmt: skip
     recipe = GPTRecipe(**{**shape, **fields})
     network = GPT(recipe)
     initialise(network, recipe.layers, 1)
@@ -193,6 +193,10 @@ def test_before_a_prompt_stands_the_token_that_begins_texts():
     """Of models from elsewhere, which may begin with another token than they end with."""
     assert Generator(echo(), names(), END, start_id=7).generate("", 2, temperature=0) == "w7 w7"
     assert Generator(echo(), names(), END).generate("", 2, temperature=0) == ""
+    writer = random_writer()
+    text, tokens = (writer.write([writer.continuation(p, 9, temperature=0)])[0].tokens for p in ("w5 w6", [5, 6]))
+    begun = writer.write([writer.continuation([END, 5, 6], 9, temperature=0)])[0].tokens
+    assert text == begun != tokens  # token ids are read as they are
 
 
 def test_an_empty_stop_string_is_refused():

@@ -156,6 +156,11 @@ def test_a_prompt_can_be_scored_without_writing_anything(official):
     one_more = official.completions.create(**{**asked, "max_tokens": 1, "temperature": 0}).choices[0]
     assert one_more.logprobs.tokens == ["w5", "w9", "w9", "w9"]
     assert one_more.logprobs.token_logprobs[3] == pytest.approx(LOG_AGAIN, abs=1e-4)
+    tokens = official.completions.create(**{**asked, "prompt": [5, 9, 9]}).choices[
+        0
+    ]  # as they are: nothing before them
+    assert tokens.logprobs.token_logprobs[0] is None
+    assert tokens.logprobs.token_logprobs[1:] == pytest.approx([LOG_OTHER, LOG_AGAIN], abs=1e-3)
     with pytest.raises(openai.BadRequestError, match="leave stream out"):
         official.completions.create(**asked, stream=True)
 

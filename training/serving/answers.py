@@ -63,14 +63,14 @@ class Answer:
     def _chunk(self, choice: dict[str, Any], finish_reason: str = "") -> dict[str, Any]:
         return self.envelope(self.chunk_object, [choice | {"finish_reason": finish_reason or None}])
 
-    def logprobs(self, tokens: Sequence[int], ranks: Sequence[Ranks]) -> dict[str, Any]:
+    def logprobs(self, tokens: Sequence[int], ranks: Sequence[Ranks | None]) -> dict[str, Any]:
         """By token; a token that is half a character has the mark of what is lost for its text."""
         texts = [self.decode([token]) for token in tokens]
         offsets = list(itertools.accumulate(map(len, texts), initial=0))[:-1]
         return {
             "tokens": texts,
-            "token_logprobs": [rank.logprob for rank in ranks],
-            "top_logprobs": [{self.decode([t]): value for t, value in rank.likeliest.items()} for rank in ranks],
+            "token_logprobs": [rank and rank.logprob for rank in ranks],
+            "top_logprobs": [rank and {self.decode([t]): v for t, v in rank.likeliest.items()} for rank in ranks],
             "text_offset": offsets,
         }
 

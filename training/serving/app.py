@@ -89,7 +89,7 @@ class Service:
         except Exception as error:  # noqa: BLE001 - whatever the template raises, the messages are at fault
             raise ApiError(400, f"the chat template refuses these messages: {error}", param="messages") from None
         answer = ChatAnswer(self.served.name, self.served.fingerprint, self.served.generator.tokenizer.decode)
-        return await self._answered(request, asked, [prompt], answer)
+        return await self._answered(request, asked, [self.served.generator.encode(prompt)], answer)
 
     async def models(self, request: Request) -> Response:
         from starlette.responses import JSONResponse

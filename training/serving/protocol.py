@@ -171,7 +171,7 @@ def rows_of(asked: Asked, prompts: Sequence[str | list[int]], generator: Generat
         for choice in range(asked.n or 1):
             try:
                 row = generator.continuation(
-                    tokens, wanted, stop=asked.stops, choice=choice, **ranked, **asked.sampling
+                    prompt, wanted, stop=asked.stops, choice=choice, **ranked, **asked.sampling
                 )
             except ValueError as error:
                 raise ApiError(400, str(error)) from None
