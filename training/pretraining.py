@@ -12,6 +12,7 @@ import torch
 
 from training.batches import Batch, Batches, Inputs, ShardSource
 from training.continuing import begin_from
+from training.contrast import AlikeTwice, figures
 from training.distillation import distilled
 from training.heldout import document_losses, load_documents, piece_losses, pieces, scores, scores_by_part
 from training.job import Job
@@ -47,10 +48,12 @@ class Pretraining:
         nats = piece_losses(self.objective.network, cut, self.device, self.rank, self.world_size)
         losses = document_losses(documents, cut, nats)
         found = scores(documents, losses, self.recipe.clean_overlap)
+        texts = [document.tokens for document in documents]
+        asked = (self.objective.network, texts, self.job.model.sequence_length, self.device)
         if self.order:
-            texts = [document.tokens for document in documents]
-            network, length = self.objective.network, self.job.model.sequence_length
-            found["order_accuracy"] = self.order.accuracy(network, texts, length, self.device)
+            found["order_accuracy"] = self.order.accuracy(*asked)
+        if self.recipe.contrast:
+            found |= figures(*asked)
         return {**found, "by_part": scores_by_part(documents, losses)}
 
     def finish(self, folder: Path) -> None:
@@ -63,7 +66,7 @@ def objective(job: Job, recipe: PretrainRecipe) -> Objective[Any]:
         assert job.mask_id is not None
         network: Encoder | GPT = Encoder(job.model, job.mask_id)
         _begin(network, job, recipe)
-        return HiddenTokens(network)
+        return AlikeTwice(network, recipe.contrast) if recipe.contrast else HiddenTokens(network)
     network = GPT(job.model)
     _begin(network, job, recipe)
     if job.teacher is not None:

@@ -88,6 +88,14 @@ class PretrainRecipe(GPTRecipe, OptimisationRecipe):
         description="How much it counts whether two halves of a document are told to be in order or exchanged (objective "
         "masked); 1 is ALBERT's, 0 does not ask",
     )
+    contrast: float = Field(
+        default=0.0,
+        exclude_if=not_,
+        ge=0,
+        le=10,
+        description="How much it counts that a document read twice through dropout has one embedding and others have "
+        "others (SimCSE; objective masked, attend document); 0 does not ask",
+    )
     label_smoothing: float = Field(
         default=0.0, ge=0, lt=1, description="Probability spread over the vocabulary instead of the next token's own"
     )
@@ -147,6 +155,23 @@ class PretrainRecipe(GPTRecipe, OptimisationRecipe):
             raise ValueError("whole_words hides words from an encoder: it needs objective = 'masked'.")
         if self.sentence_order and self.objective != "masked":
             raise ValueError("sentence_order is asked of an encoder: it needs objective = 'masked'.")
+        return self
+
+    @model_validator(mode="after")
+    def _contrasts(self) -> Self:
+        missing = [
+            name
+            for name, is_met in (
+                ("objective = 'masked'", self.objective == "masked"),
+                ("attend = 'document': an embedding is one document's", self.attend == "document"),
+                ("dropout above 0, by which the two readings differ", self.dropout > 0),
+                ("microbatch = 0: all other sequences of a step are negatives", self.microbatch == 0),
+                ("sentence_order = 0, which moves words", not self.sentence_order),
+            )
+            if not is_met
+        ]
+        if self.contrast and missing:
+            raise ValueError(f"contrast ({self.contrast}) needs {'; '.join(missing)}.")
         return self
 
     @model_validator(mode="after")

@@ -132,7 +132,7 @@ def test_other_documents_of_the_sequence_leave_no_trace_in_the_gradient():
 # -- windows ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("window", [2, 5, 23, 24, 99])
+@pytest.mark.parametrize("window", [2, 5, 24])
 @pytest.mark.parametrize("qk_norm", [False, True], ids=["mistral", "qwen3"])
 def test_a_window_gives_the_logits_and_the_text_of_transformers(window, qk_norm):
     from transformers import AutoConfig, AutoModelForCausalLM

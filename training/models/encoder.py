@@ -38,7 +38,10 @@ class Encoder(TokenModel):
 
         Logits are computed only there: at 15 % hidden the head would otherwise be most of a small model's work.
         """
-        x_BTD = self.model(tokens_BT, documents_BT=documents_BT)
+        return self.losses_at(self.model(tokens_BT, documents_BT=documents_BT), places_BK, truths_BK)
+
+    def losses_at(self, x_BTD: Tensor, places_BK: Tensor, truths_BK: Tensor) -> Tensor:
+        """The same from the states of a pass."""
         x_BKD = x_BTD.gather(1, places_BK[..., None].expand(-1, -1, x_BTD.shape[-1]))
         logits = self.head(x_BKD).flatten(0, 1).float()
         return F.cross_entropy(logits, truths_BK.flatten(), reduction="none").view(truths_BK.shape)
