@@ -57,6 +57,7 @@ def test_every_command_of_the_readme_runs(finished, tmp_path):
         "audit verify-run",
         "plan",
         "replay",
+        "report",
     ],
 )
 def test_every_verb_is_in_the_readme(verb):
