@@ -65,7 +65,7 @@ class Axis:
 
 def line_chart(
     lines: Sequence[Line], x_label: str, y_label: str, *, width: int = 560, height: int = 230, points: int = 500,
-    marks: Sequence[tuple[float, str]] = (), x_end: float = 0.0,
+    marks: Sequence[tuple[float, str]] = (), x_end: float = 0.0, may_be_log: bool = True,
 ) -> str:  # fmt: skip
     """Curves over one pair of axes.
 
@@ -78,10 +78,11 @@ def line_chart(
         points: of a curve that are drawn; of a longer one, the lowest and highest of every stretch.
         marks: dashed horizontal lines, with names.
         x_end: right end of the bottom; default where the curves end. It begins at 0.
+        may_be_log: values of several sizes get a logarithmic axis.
     """
     values = [y for line in lines for y in line.ys if _is_number(y)] + [y for y, _ in marks]
     across = Axis(0, max([x_end, *(x for line in lines for x in line.xs)]) or 1, LEFT, width - RIGHT)
-    up = Axis.of(values, height - BOTTOM, TOP, may_be_log=True)
+    up = Axis.of(values, height - BOTTOM, TOP, may_be_log=may_be_log)
     body = _frame(across, up, x_label, y_label, width, height)
     body += "".join(_mark(value, name, across, up) for value, name in marks)
     body += "".join(_curve(line, across, up, points) for line in sorted(lines, key=lambda line: not line.faint))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from assets.line_chart import COLOURS, Line, colour, line_chart
 from assets.run_facts import RunFacts, smoothed
@@ -31,6 +31,14 @@ _STYLE = (
     ".keys i{display:inline-block;width:1.3em;height:3px;vertical-align:middle;margin-right:.35em}.note{opacity:.75;font-size:13px}tr.differs td{font-weight:600}"
     "div.wide{overflow-x:auto}"
 )
+
+
+class _Bottom(NamedTuple):
+    """What stands along the bottom of all charts of a page."""
+
+    label: str
+    end: float
+    is_shared: bool  # by several runs
 
 
 def report(runs: Sequence[RunFacts], by: By = "steps") -> str:
@@ -89,7 +97,7 @@ def _charts(runs: Sequence[RunFacts], by: By) -> Iterable[str]:
         if any(e.get("bpb") is not None for e in run.evaluations)
     ]  # fmt: skip
     end = max((along(run, run.losses["step"][-1:]) or [0])[0] for run in runs)
-    bottom = ("tokens" if by == "tokens" else "step", end)
+    bottom = _Bottom("tokens" if by == "tokens" else "step", end, len(runs) > 1)
     yield _figure("Training loss, each step and smoothed", of_steps("loss", smooth=True), bottom, "nats a token")
     marks = [(v, name) for name, v in runs[0].baselines.items()] if len(runs) == 1 else []
     yield _figure("Held-out text", judged, bottom, "bits per byte", marks)
@@ -111,9 +119,7 @@ def _note(runs: Sequence[RunFacts]) -> Iterable[str]:
         )
 
 
-def _by_source(
-    run: RunFacts, along: Callable[[RunFacts, Sequence[int]], Sequence[float]], bottom: tuple[str, float]
-) -> str:
+def _by_source(run: RunFacts, along: Callable[[RunFacts, Sequence[int]], Sequence[float]], bottom: _Bottom) -> str:
     chosen = list(run.by_source().items())[:MOST_SOURCES]
     if max((len(points) for _, points in chosen), default=0) < 2:
         return ""
@@ -127,14 +133,14 @@ def _by_source(
 
 
 def _figure(
-    title: str, lines: Sequence[Line], bottom: tuple[str, float], unit: str, marks: Sequence[tuple[float, str]] = ()
+    title: str, lines: Sequence[Line], bottom: _Bottom, unit: str, marks: Sequence[tuple[float, str]] = ()
 ) -> str:
     if not lines:
         return ""
     names = list(dict.fromkeys((line.name, line.colour) for line in lines))
     keys = " ".join(f"<span><i style='background:{colour(n)}'></i>{html.escape(name)}</span>" for name, n in names)
-    legend = f"<div class='keys'>{keys}</div>" if len(names) > 1 else ""
-    drawn = line_chart(lines, bottom[0], unit, marks=marks, x_end=bottom[1])
+    legend = f"<div class='keys'>{keys}</div>" if len(names) > 1 or bottom.is_shared else ""
+    drawn = line_chart(lines, bottom.label, unit, marks=marks, x_end=bottom.end, may_be_log=unit != "rate")
     return f"<figure><h3>{html.escape(title)}</h3>{legend}{drawn}</figure>"
 
 
