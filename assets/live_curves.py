@@ -48,14 +48,14 @@ class LiveCurves:
 
     def flush(self) -> None:
         """Report what is waiting."""
-        from assets.model_pictures import picture
+        from assets.model_pictures import loss_picture
 
         with self._lock:
             self._last = self._clock()
             if not self._waiting:
                 return
             self._losses = self._losses[:: 1 + len(self._losses) // MOST_LOSSES]
-            if curve := picture([step for step, _ in self._losses], [loss for _, loss in self._losses], "loss by step"):
+            if curve := loss_picture([step for step, _ in self._losses], [loss for _, loss in self._losses]):
                 self._waiting["curve"] = dg.MetadataValue.md(curve)
             self._report(self._waiting)
             self._waiting = {}

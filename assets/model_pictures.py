@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from assets.line_chart import small_chart
 from assets.markdown import literal
+from assets.run_facts import smoothed
 from pipelines.profile.plots import as_markdown
 from pipelines.provenance.artifact import Artifact
 
@@ -16,7 +17,7 @@ def model_pictures(artifact: Artifact) -> dict[str, str]:
     if "losses.arrow" not in names or artifact.key.asset not in ("pretrained_model", "finetuned_model"):
         return {}
     table = artifact.table("losses.arrow")
-    found = {"plot_loss": picture(table["step"].to_pylist(), table["loss"].to_pylist(), "loss by step")}
+    found = {"plot_loss": loss_picture(table["step"].to_pylist(), table["loss"].to_pylist())}
     evaluations = artifact.json("heldout.json")["evaluations"] if "heldout.json" in names else []
     judged = [(each["step"], each["bpb"]) for each in evaluations if each.get("bpb") is not None]
     if len(judged) > 1:
@@ -26,6 +27,10 @@ def model_pictures(artifact: Artifact) -> dict[str, str]:
     if evaluations and evaluations[-1].get("by_part"):
         found["heldout_by_source"] = by_source(evaluations)
     return {name: text for name, text in found.items() if text}
+
+
+def loss_picture(steps: list[float], losses: list[float]) -> str:
+    return picture(steps, smoothed(losses), "loss by step, smoothed")
 
 
 def picture(steps: list[float], values: list[float], name: str) -> str:

@@ -117,12 +117,15 @@ def _show_by_source(console: Console, model: Artifact) -> None:
     rows = []
     for part in sorted(last, key=lambda part: (-last[part]["docs"], part))[:MOST_SOURCES]:
         way = [
-            e["by_part"][part]["bpb"] for e in evaluations if e.get("by_part", {}).get(part, {}).get("bpb") is not None
+            e["by_part"][part]["bpb"]
+            for e in evaluations[:-1]
+            if e.get("by_part", {}).get(part, {}).get("bpb") is not None
         ]
-        rows.append([part, last[part]["docs"], sparkline(way, 20), f"{way[-1]:.3f}" if way else ""])
+        bpb = last[part]["bpb"]
+        rows.append([part, last[part]["docs"], sparkline(way, 20), "" if bpb is None else f"{bpb:.3f}"])
     if len(rows) > 1:  # of one source it is the figure above
         more = f", {len(rows)} of {len(last)} sources" if len(last) > len(rows) else ""
-        console.print(table(f"by source{more}", "source", "#documents", "evaluations", "#bpb", rows=rows))
+        console.print(table(f"by source{more}", "source", "#documents", "on the way", "#bpb", rows=rows))
 
 
 def _show_scores(console: Console, spec: Spec, store: Store, run: str) -> None:

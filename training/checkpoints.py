@@ -10,7 +10,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -92,21 +93,32 @@ def save(
     target, folder = root / name_of(step), root / f".writing-{name_of(step)}"
     for stale in (target, folder):
         shutil.rmtree(stale, ignore_errors=True)
-    folder.mkdir()
-    metadata = {**header, "step": str(step)}
-    save_weights(folder / MODEL, model, metadata)
-    save_weights(folder / OPTIMIZER, optimizer, metadata)
-    write_table(folder / LOSSES, losses)
-    if finish:
-        finish(folder)
-    files = [file_entry(folder, path.name) for path in sorted(folder.iterdir())]
-    body = {"format": FORMAT, **state, "files": {f.path: [f.bytes, f.blake3] for f in files}}
-    (folder / STATE).write_bytes(canonical_json({**body, "digest": digest(canonical_json(body))}))
-    for path in [*folder.iterdir(), folder]:
-        _sync(path)
+    with _whole_or_gone(folder):
+        metadata = {**header, "step": str(step)}
+        save_weights(folder / MODEL, model, metadata)
+        save_weights(folder / OPTIMIZER, optimizer, metadata)
+        write_table(folder / LOSSES, losses)
+        if finish:
+            finish(folder)
+        files = [file_entry(folder, path.name) for path in sorted(folder.iterdir())]
+        body = {"format": FORMAT, **state, "files": {f.path: [f.bytes, f.blake3] for f in files}}
+        (folder / STATE).write_bytes(canonical_json({**body, "digest": digest(canonical_json(body))}))
+        for path in [*folder.iterdir(), folder]:
+            _sync(path)
     folder.rename(target)
     _sync(root)
     return Checkpoint(target, body)
+
+
+@contextmanager
+def _whole_or_gone(folder: Path) -> Iterator[None]:
+    """Make a directory and fill it; where there is no room, what was written does not stay to take it."""
+    folder.mkdir()
+    try:
+        yield
+    except OSError:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 def opened(path: Path) -> Checkpoint:

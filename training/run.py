@@ -6,6 +6,7 @@ torchrun --nproc-per-node 8 -m training.run --job job.json
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import signal
@@ -19,7 +20,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from training import numerics, stopping, tracking
+from training import numerics, stopping, tracking, trouble
 from training.job import Job
 from training.launch import LAUNCHER, die_with_parent
 from training.loop import Run, Task
@@ -36,8 +37,8 @@ def main(arguments: list[str] | None = None) -> None:
     die_with_parent(signal.SIGKILL, int(launcher) if launcher else None)
     job = Job.read(parser.parse_args(arguments).job)
     try:
-        with stopping.on_sigterm() as is_asked_to_stop:
-            train(job, is_asked_to_stop)
+        with stopping.on_sigterm() as asked, trouble.explained(job.recipe, job.numerics, job.directory):
+            train(job, asked)
     except stopping.Stopped as stopped:  # the exit code is 0: who asked got what was asked for
         _tell_failure(job, stopped)
         print(stopped, flush=True)
@@ -60,7 +61,7 @@ def train(job: Job, is_asked_to_stop: Callable[[], bool] = lambda: False) -> Non
     device = device_of(job.numerics)
     if world_size > 1:
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
-    with _voice(rank) as say:
+    with trouble.together(rank, world_size), _voice(rank) as say:
         if rank == 0:
             _check_files(job, say)
         if world_size > 1:
@@ -149,11 +150,14 @@ def _tell_failure(job: Job, error: BaseException) -> None:
     }
     path = job.directory / FAILURE
     if not path.exists():
-        _note(path, told)
+        with contextlib.suppress(OSError):  # a full disk: the trainer's own output says it then
+            _note(path, told)
 
 
 def _note(path: Path, value: dict) -> None:
-    path.write_text(json.dumps(value))
+    written = path.with_suffix(".writing")  # whole or not there
+    written.write_text(json.dumps(value))
+    written.replace(path)
 
 
 def _named(device: torch.device) -> str:

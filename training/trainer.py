@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import threading
 from collections import deque
@@ -17,6 +18,7 @@ from training.curves import METRICS, speeds
 from training.job import Job
 from training.launch import command
 from training.tracking import chosen
+from training.trouble import KILLED, memory_advice
 
 ROOT = Path(__file__).resolve().parents[1]
 LAST_LINES = 30  # of the trainer's output that an error shows
@@ -117,6 +119,8 @@ def _launch(run: list[str], extra: dict[str, str], say: Say) -> None:
 def _reason(job: Job, failure: Path, otherwise: str) -> str:
     again = f"Run again to go on from the last checkpoint in {job.directory}."
     if not failure.exists():
+        if re.search(r"signal 9\b|code -9\b", otherwise):  # nobody was left to say why
+            otherwise += f"\n{KILLED} {memory_advice(job.recipe, job.numerics)}"
         return f"training of {job.run} failed: {otherwise}\n{again}"
     told = json.loads(failure.read_text())
     return f"training of {job.run} failed: {told['kind']}: {told['message']}\n{told['trace']}\n{again}"

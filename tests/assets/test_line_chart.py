@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from assets.line_chart import Axis, Line, line_chart, small_chart, thinned, tick
-from assets.model_pictures import by_source, picture
+from assets.model_pictures import by_source, loss_picture
 from assets.pictures import INLINE
 from assets.run_facts import smoothed
 
@@ -93,9 +93,9 @@ def test_a_smoothed_curve_keeps_a_straight_line_at_its_beginning_and_leaves_out_
 
 
 def test_the_curve_of_a_long_run_is_short_enough_for_the_page_itself():
-    text = picture(range(100_000), [7.3 - math.sin(n) / 3 for n in range(100_000)], "loss by step")
+    text = loss_picture(range(100_000), [7.3 - math.sin(n) / 3 for n in range(100_000)])
     assert len(text) < INLINE
-    assert re.match(r"!\[loss by step\]\(<data:image/svg\+xml,", text)
+    assert re.match(r"!\[loss by step, smoothed\]\(<data:image/svg\+xml,", text)
 
 
 def test_sources_are_told_with_their_first_and_last_figure_those_with_most_documents_first():

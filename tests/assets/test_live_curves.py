@@ -45,7 +45,7 @@ def test_the_figures_of_a_training_are_observations_of_its_asset_and_partition(t
     newest = seen[0].event_log_entry.dagster_event.event_specific_data.asset_observation
     assert newest.partition == "demo"
     told = {name: value.value for name, value in newest.metadata.items()}
-    assert told.pop("curve").startswith("![loss by step](<data:image/svg+xml,")
+    assert told.pop("curve").startswith("![loss by step, smoothed](<data:image/svg+xml,")
     assert told == {"step": 2, "loss": 2.0, "learning_rate": 0.1, "heldout_bpb": 1.5, "heldout_bpb/a/1": 1.25}
 
 

@@ -121,6 +121,24 @@ def test_the_model_is_told_with_its_baselines_and_what_is_unknown_is_left_out(li
     assert lines == {"heldout": "2.500", "trigram": "2.750", "bigram": "3.000", "unigram": "4.000"}
 
 
+def test_every_source_is_told_with_its_way_and_its_end(own_library):
+    way = [{"step": n, "bpb": 3.0, "by_part": {"poems/1": {"bpb": 4.0 - n, "docs": 2}}} for n in (1, 2)]
+    last = {"poems/1": {"bpb": 1.25, "docs": 2}, "letters/1": {"bpb": 1.5, "docs": 9}}
+
+    def write(draft):
+        draft.write("losses.arrow", pa.table({"step": [1, 2, 3], "loss": [3.0, 2.0, 1.0]}))
+        evaluations = [*way, {"step": 3, "bpb": 1.4, "by_part": last}]
+        draft.write_json("heldout.json", {"evaluations": evaluations, "baselines": {}})
+
+    facts = own_library.store.open("pretrained_model", "demo").facts
+    own_library.seal(Key("pretrained_model", "demo"), write, [own_library.store.open("mixture", "demo")], facts=facts)
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in shown(own_library).splitlines()]
+    assert [row for row in rows if row[:1] in (["letters/1"], ["poems/1"])] == [
+        ["letters/1", "9", "", "1.500"],
+        ["poems/1", "2", "█▁", "1.250"],
+    ]
+
+
 def test_headlines_on_all_items_are_shown_with_interval_and_chance(own_library):
     publish_scores(
         own_library,
