@@ -120,8 +120,16 @@ def _show(sweep: str, found: dict[str, Any]) -> None:
     columns = ("run", "#parameters (N)", "#tokens (D)", "#measured", "#law", "#off", "#interval of the law", "")
     console.print(table(f"{sweep}: held-out bits per byte", *columns, rows=rows))
     counted = {"all": "all parameters", "non_embedding": "parameters outside of embedding and head"}[found["count"]]
-    constants = [[name, f"{each['value']:.4g}", _interval(each)] for name, each in found["constants"].items()]
-    console.print(table(f"{found['form']}, N: {counted}", "constant", "#value", "#95 % interval", rows=constants))
+    constants = [
+        [
+            name,
+            f"{each['value']:.4g}",
+            _interval(each),
+            "" if is_determined(each) else "hardly determined by these runs",
+        ]
+        for name, each in found["constants"].items()
+    ]
+    console.print(table(f"{found['form']}, N: {counted}", "constant", "#value", "#95 % interval", "", rows=constants))
     if isinstance(found["optimum"], str):
         console.print(found["optimum"], markup=False, highlight=False)
         return
@@ -132,6 +140,11 @@ def _show(sweep: str, found: dict[str, Any]) -> None:
     ]  # fmt: skip
     columns = ("#operations", "#parameters (N)", "#tokens (D)", "#D/N", "#loss", "")
     console.print(table(f"where the law has a budget of {FLOPS_OF} operations spent best", *columns, rows=best))
+
+
+def is_determined(constant: dict[str, float]) -> bool:
+    """Whether resamples of the runs agree on a constant within a factor of ten."""
+    return 0 < constant["high"] <= 10 * constant["low"]
 
 
 def _interval(each: dict[str, float]) -> str:

@@ -33,12 +33,12 @@ base = "rung"
 """
 LADDER = """tokens = [200_000, 400_000, 800_000]
 held_back = "w192"
-[sweeps.ladder.sizes]
-w32 = { layers = 2, width = 32 }
-w64 = { layers = 3, width = 64 }
-w96 = { layers = 3, width = 96 }
-w128 = { layers = 4, width = 128 }
-w192 = { layers = 5, width = 192 }
+[sweeps.ladder.sizes] # one depth; rates fall with the square root of the width, from 3e-3 at 128
+w32 = { layers = 4, width = 32, learning_rate = 0.006 }
+w64 = { layers = 4, width = 64, learning_rate = 0.0042 }
+w96 = { layers = 4, width = 96, learning_rate = 0.0035 }
+w128 = { layers = 4, width = 128, learning_rate = 0.003 }
+w192 = { layers = 4, width = 192, learning_rate = 0.0024 }
 """
 QUICK = """tokens = [50_000, 100_000, 200_000]
 held_back = "w96"

@@ -9,8 +9,8 @@ from typing import Any
 
 from evals.scaling_law import Law
 
-WIDTH, HEIGHT = 640, 380
-LEFT, RIGHT, TOP, BOTTOM = 52, 150, 26, 40  # pixels around the plot
+WIDTH, HEIGHT = 680, 380
+LEFT, RIGHT, TOP, BOTTOM = 52, 185, 26, 40  # pixels around the plot
 COLOURS = ("#1b6ca8", "#3d7a5a", "#b06a1c", "#7a4fa3", "#a8324a", "#4a6572", "#8a7a1b", "#2b2f77")
 INK, GRID, HELD = "#3c4650", "#d8dde2", "#c8102e"
 CURVE = 24  # pieces of a line

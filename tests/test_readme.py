@@ -58,6 +58,7 @@ def test_every_command_of_the_readme_runs(finished, tmp_path):
         "plan",
         "replay",
         "report",
+        "scaling",
     ],
 )
 def test_every_verb_is_in_the_readme(verb):
