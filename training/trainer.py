@@ -54,7 +54,8 @@ def run_job(job: Job, launch: Launch | None, say: Say, progress: Progress | None
         with followed(job.directory / METRICS, progress):
             (launch or (lambda c, e: _launch(c, e, say)))(run, environment(job))
     except Exception as error:
-        raise TrainingError(_reason(job, failure, str(error))) from error
+        # who shows the root of a failure shows what the trainer said of it, and not that a process ended
+        raise TrainingError(_reason(job, failure, str(error))) from (None if failure.exists() else error)
     if not times.exists():
         raise TrainingError(_reason(job, failure, "it ended without saying why"))
     return {**json.loads(times.read_text()), "speeds": speeds(job.directory / METRICS)}

@@ -74,6 +74,7 @@ def test_a_failure_is_told_with_kind_message_and_trace(job):
     told = str(error.value)
     assert "training of demo failed: DataError: shard-00000: changed" in told
     assert "line 7 in loop.py" in told
+    assert error.value.__cause__ is None  # that a process ended is not the root of it
     assert f"Run again to go on from the last checkpoint in {job.directory}" in told
 
 
