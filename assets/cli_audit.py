@@ -27,7 +27,7 @@ from pipelines.provenance.files import StoreError
 from pipelines.provenance.lineage import CHECKPOINTS, ancestors, bases, checkpoint
 from pipelines.provenance.manifest import Key
 from pipelines.provenance.store import Store
-from pipelines.provenance.trace import Read, Tracer
+from pipelines.provenance.trace import Read, Tracer, has_steps
 
 RunArgument = Annotated[
     str, typer.Argument(metavar="CHECKPOINT", help="Name of a run or fine-tune, or a .safetensors file")
@@ -45,7 +45,7 @@ def audit_checkpoint(name: RunArgument = "demo", json: JsonOption = False, store
     family = list(ancestors(found))
     sources = _sources(found)
     fed = _consumption(found)
-    same = fed in ("", found.facts.get("consumption"))
+    same = not fed or fed == _sealed_consumption(found)
     if json:
         show_json(
             {
@@ -86,7 +86,7 @@ def _show_checkpoint(
     if fed:
         console.print(
             f"consumption {fed}: recomputed from the shards, "
-            + ("equal to what the trainer fed" if same else f"but the trainer fed {found.facts['consumption']}"),
+            + ("equal to what the trainer fed" if same else f"but the trainer fed {_sealed_consumption(found)}"),
             highlight=False,
             soft_wrap=True,
         )
@@ -216,13 +216,18 @@ def audit_verify(json: JsonOption = False, store: StoreOption = "") -> None:
 
 
 def _consumption(found: Artifact) -> str:
-    """The chain over every sequence that the plan says, from the shards; empty for a fine-tune."""
+    """The chain over every sequence that the plan says, from the shards; empty where no step read any."""
     from pipelines.consumption import recompute_consumption
 
-    if found.key.asset != "pretrained_model":
+    if not has_steps(found):
         return ""
     tracer = Tracer(found)
-    return recompute_consumption(tracer.plan, tracer.readers, found.facts["step"])
+    return recompute_consumption(tracer.plan, tracer.readers, tracer.num_steps)
+
+
+def _sealed_consumption(found: Artifact) -> str:
+    """By the trainer's own account; that of a pruned model is of its recovery."""
+    return found.facts.get("consumption") or found.facts.get("recovery_consumption", "")
 
 
 def _checkpoint(store: Store, name: str) -> Artifact:

@@ -12,9 +12,9 @@ from assets.cut_texts import cut_texts
 from assets.examples import texts_of
 from assets.side_by_side import comparison
 from pipelines.provenance.artifact import Artifact
-from pipelines.provenance.lineage import bases, teacher
+from pipelines.provenance.lineage import CHECKPOINTS, bases, teacher
 from pipelines.provenance.store import Store
-from pipelines.provenance.trace import Fate, Tracer, fates, find_documents, known
+from pipelines.provenance.trace import Fate, Tracer, fates, find_documents, has_steps, known
 
 
 @audit_app.command("document")
@@ -44,8 +44,8 @@ def _answer(store: Store, doc_id: bytes, artifact: Artifact) -> dict[str, Any]:
     tree = [a for asset in ("training_documents", "clean_documents", "raw_documents") for a in known(store, asset)]
     seen_by = []
     for key in store.keys():
-        if key.asset == "pretrained_model" and not key.part:
-            model = store.open(*key)
+        model = store.open(*key) if key.asset in CHECKPOINTS and not key.part else None
+        if model is not None and has_steps(model):
             reads = Tracer(model).reads(doc_id)
             seen_by.append(
                 {

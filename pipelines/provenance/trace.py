@@ -57,26 +57,24 @@ class Tracer:
     """Answers for one checkpoint.
 
     Args:
-        checkpoint: a pretrained model, or one of its milestones, which answers for its own steps alone.
+        checkpoint: a pretrained model, one of its milestones, which answers for its own steps alone, or a pruned model,
+            which answers for those of its recovery.
 
     Raises:
-        ValueError: for a fine-tune, whose steps read examples and not sequences of the mixture, and for a model from
-            elsewhere.
+        ValueError: for a fine-tune, whose steps read examples and not sequences of the mixture, for a model from
+            elsewhere, and for one that was made smaller without training.
     """
 
     def __init__(self, checkpoint: Artifact) -> None:
-        if checkpoint.key.asset == "finetuned_model":
-            base = checkpoint.input("pretrained_model").key.partition
-            raise ValueError(
-                f"{checkpoint.key} is a fine-tune: its steps read examples, which `stemma show finetuning_shards "
-                f"{checkpoint.key.partition}` lists with their documents. Its base, whose steps can be asked, is {base}."
-            )
-        if checkpoint.key.asset == "imported_model":
-            raise ValueError(f"{checkpoint.key} is a model from elsewhere: what it was trained on is not known here.")
+        if refused := _without_steps(checkpoint):
+            raise ValueError(f"{checkpoint.key} {refused}")
         self.checkpoint = checkpoint
         self.mixture = ancestor(checkpoint, "mixture")
-        self.plan = Plan.model_validate(self.mixture.json("plan.json"))
-        self.num_steps = min(self.plan.num_steps, checkpoint.facts.get("step", self.plan.num_steps))
+        is_recovery = checkpoint.key.asset == "compressed_model"  # it has an order of its own, and takes all of it
+        self.plan = Plan.model_validate((checkpoint if is_recovery else self.mixture).json("plan.json"))
+        self.num_steps = self.plan.num_steps
+        if not is_recovery:
+            self.num_steps = min(self.num_steps, checkpoint.facts.get("step", self.num_steps))
         self._shards = self.mixture.input("token_shards")
         self._planned = {part.name: part for part in self.plan.parts}
         self._readers: dict[str, ShardReader | LaidOut] = {}
@@ -143,6 +141,28 @@ class Tracer:
                 for row in batch.filter(pc.is_in(batch["doc_id"], wanted)).to_pylist():
                     found[row["doc_id"]] = {**row, "part": part.key.part}
         return found
+
+
+def has_steps(model: Artifact) -> bool:
+    """Whether a model has read sequences of a mixture, so that a :class:`Tracer` can answer for it."""
+    return not _without_steps(model)
+
+
+def _without_steps(model: Artifact) -> str:
+    if model.key.asset == "imported_model":
+        return "is a model from elsewhere: what it was trained on is not known here."
+    if model.key.asset == "finetuned_model":
+        return (
+            f"is a fine-tune: its steps read examples, which `stemma show finetuning_shards {model.key.partition}` lists "
+            f"with their documents. Its base, whose steps can be asked, is {_base_of(model)}."
+        )
+    if model.key.asset == "compressed_model" and "plan.json" not in model.names():
+        return f"was made smaller without any training. Its base, whose steps can be asked, is {_base_of(model)}."
+    return ""
+
+
+def _base_of(model: Artifact) -> str:
+    return model.input("pretrained_model").key.partition
 
 
 def fates(artifacts: list[Artifact], doc_id: bytes) -> list[Fate]:

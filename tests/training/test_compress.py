@@ -11,8 +11,10 @@ from pydantic import ValidationError
 from safetensors.torch import load_file
 
 from evals.language_model import StemmaLM
+from pipelines.consumption import recompute_consumption
 from pipelines.provenance.manifest import Key
 from pipelines.provenance.memo import build, rematerialize
+from pipelines.provenance.trace import Tracer
 from pipelines.provenance.verify import verify_artifact
 from training.compress import COMPRESSION_VERSION, CompressionRecipe, compress, loaded
 from training.export import export
@@ -138,3 +140,15 @@ def test_what_cannot_be_is_refused(base, world):
     encoder = small_model(world, "encoder", steps=1, launch=launch_in_process, objective="masked")
     with pytest.raises(ValueError, match="is an encoder; compression is for decoders"):
         compressed(encoder, "hidden", method="int8")
+
+
+def test_the_recovery_of_a_pruned_model_can_be_audited(base, eight):
+    """It reads the mixture of its run in an order of its own; integers read nothing."""
+    found = compressed(base, "audited", method="prune", sparsity=0.6, recovery_steps=5)
+    tracer = Tracer(found)
+    assert tracer.num_steps == 5
+    assert recompute_consumption(tracer.plan, tracer.readers, 5) == found.facts["recovery_consumption"]
+    read = tracer.documents(5)[0]
+    assert 5 in {each.step for each in tracer.reads(read.doc_id)}
+    with pytest.raises(ValueError, match=r"eight.* was made smaller without any training. Its base, .* is wide"):
+        Tracer(eight)
