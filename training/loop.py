@@ -89,14 +89,15 @@ class Run:
         if state.is_over:
             return final
         asked = time.perf_counter()
-        for batch in self.task.batches.steps(state.step + 1, last):
-            state.take(batch, time.perf_counter() - asked)
-            final = state.keep_records(last)
-            if state.is_over:
-                break
-            if state.step < last:
-                state.stop_if_asked()
-            asked = time.perf_counter()
+        with state.writer:
+            for batch in self.task.batches.steps(state.step + 1, last):
+                state.take(batch, time.perf_counter() - asked)
+                final = state.keep_records(last)
+                if state.is_over:
+                    break
+                if state.step < last:
+                    state.stop_if_asked()
+                asked = time.perf_counter()
         return final
 
 
@@ -223,6 +224,7 @@ class _State(State):
         if asked:
             self.drain()
             self._save(milestone=False, ended=False)
+            self.writer.wait()
             raise stopping.Stopped(f"asked to stop: step {self.step} is taken and kept. Start again to go on.")
 
     def drain(self) -> None:
@@ -263,11 +265,13 @@ class _State(State):
     # -- checkpoints -----------------------------------------------------------------------------------------
 
     def _save(self, milestone: bool, ended: bool) -> checkpoints.Checkpoint | None:
-        if milestone and not ended:
-            self._write(self.run.directory / "milestones")
-        saved = self._write(self.rolling, ended=ended)
-        if self.run.rank == 0:
-            checkpoints.prune(self.rolling)
+        saved = None
+        if ended:
+            saved = self._write(self.rolling, ended=True)
+            if self.run.rank == 0:
+                checkpoints.prune(self.rolling)
+        else:
+            self._write_behind(*([self.run.directory / "milestones"] if milestone else []), self.rolling)
         self.started()
         return saved
 

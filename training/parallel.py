@@ -96,9 +96,17 @@ def recompute(objective: nn.Module) -> None:
             module.recomputed = True
 
 
-def whole(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors with the shares of all processes; every process must ask, in the same order."""
-    return {name: t.full_tensor() if isinstance(t, DTensor) else t for name, t in tensors.items()}
+def copied(tensors: Mapping[str, Tensor], *, is_kept: bool) -> dict[str, Tensor]:
+    """Copies in the host's memory, with the shares of all processes; every process must ask, in the same order.
+
+    One tensor after another, so that no device ever holds two whole ones. ``is_kept``: here, or else nowhere.
+    """
+    found = {}
+    for name, tensor in tensors.items():
+        whole = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+        if is_kept:
+            found[name] = whole.detach().to("cpu", copy=True)
+    return found
 
 
 def like(tensor: Tensor, pattern: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ A checkpoint does not know how many processes wrote it: shares are gathered befo
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,11 +17,15 @@ from pipelines.provenance.tables import read_table, write_table
 from training import checkpoints, fp8, guard
 from training.models.names import ours, published
 from training.optimizers import optimizer, optimizer_state, restore
-from training.parallel import fill, parallel, recompute, whole
+from training.parallel import copied, fill, parallel, recompute
 from training.records import Meter, Row, Waiting, losses_table, rows_of
+from training.writing import Writer
 
 if TYPE_CHECKING:
     from training.loop import Run
+
+
+Finish = Callable[[Path], None]
 
 
 class State:
@@ -48,6 +53,7 @@ class State:
         self.waits: dict[int, float] = {}  # seconds that a step waited for its batch
         self.unchained: list[tuple[bytes, ...]] = []  # hashes of sequences that are not in the chain yet
         self.rolling = run.directory / "rolling"
+        self.writer = Writer()
         self.processes: list[list[Any]] = [self._processes()]
         name = torch.cuda.get_device_name(run.device) if run.device.type == "cuda" else run.device.type
         self.meter = Meter(self.network.recipe, name, run.world_size)
@@ -65,26 +71,53 @@ class State:
         self.unchained = []
 
     def _write(self, root: Path, *, ended: bool = False) -> checkpoints.Checkpoint | None:
+        """A checkpoint that is on disk when this returns; of rank 0."""
+        self.writer.wait()
+        write = self._copied()
+        return write(root, self.run.task.finish if ended else None) if write else None
+
+    def _write_behind(self, *roots: Path) -> None:
+        """The same in each directory while training goes on, older ones in the rolling one then removed."""
+        self.writer.wait()  # before anything is copied: at most one copy is held
+        write = self._copied()
+        if write is None:
+            return
+
+        def work() -> None:
+            for root in roots:
+                write(root, None)
+            checkpoints.prune(self.rolling)
+
+        self.writer.begin(work)
+
+    def _copied(self) -> Callable[[Path, Finish | None], checkpoints.Checkpoint] | None:
+        """Everything that a checkpoint is made of, copied, and what writes it; nothing where it is not written."""
         self._chain()
-        weights = published(self.network.recipe, whole(self.network.state_dict()))
-        moments = whole(optimizer_state(self.network, self.optimizer))
-        if self.run.rank != 0:
+        is_kept = self.run.rank == 0
+        weights = copied(self.network.state_dict(), is_kept=is_kept)
+        moments = copied(optimizer_state(self.network, self.optimizer), is_kept=is_kept)
+        if not is_kept:
             return None
         state = {
             "step": self.step,
             "consumption": self.consumed.hex(),
             "identity": self.run.identity,
-            "evaluations": self.evaluations,
-            "processes": self.processes,
+            "evaluations": list(self.evaluations),
+            "processes": list(self.processes),
         }
+        losses, skipped = losses_table(self.rows), guard.table(self.skipped) if self.skipped else None
+        names, header = published(self.network.recipe, weights), self.run.header
 
-        def finish(folder: Path) -> None:
-            if self.skipped:
-                write_table(folder / guard.SKIPPED, guard.table(self.skipped))
-            if ended:
-                self.run.task.finish(folder)
+        def write(root: Path, also: Finish | None) -> checkpoints.Checkpoint:
+            def finish(folder: Path) -> None:
+                if skipped is not None:
+                    write_table(folder / guard.SKIPPED, skipped)
+                if also:
+                    also(folder)
 
-        return checkpoints.save(root, state, weights, moments, losses_table(self.rows), self.run.header, finish)
+            return checkpoints.save(root, state, names, moments, losses, header, finish)
+
+        return write
 
     def load(self, found: checkpoints.Checkpoint) -> None:
         """Stand where a checkpoint was written."""
