@@ -99,5 +99,6 @@ def _first(text: str, stops: Sequence[str], begin: int) -> int | None:
 def _showable(text: str, stops: Sequence[str]) -> str:
     """Without half a character at the end, nor what may become a stop string."""
     text = text.rstrip(LOST)
-    held = [size for stop in stops for size in range(1, len(stop)) if text.endswith(stop[:size])]
+    sizes = ((stop, size) for stop in stops for size in range(1, min(len(stop), len(text) + 1)))
+    held = [size for stop, size in sizes if text.endswith(stop[:size])]
     return text[: len(text) - max(held, default=0)]

@@ -232,6 +232,8 @@ def test_the_template_of_a_directory_is_rendered_as_transformers_does(tmp_path):
         ({"max_tokens": 5000}, "max_tokens", "writes at most 4096"),
         ({"max_tokens": -1}, "max_tokens", "greater than or equal to 0"),
         ({"stop": ""}, None, "stop string is empty"),
+        ({"stop": ["x"] * 17}, "stop", ""),
+        ({"stop": "x" * 1001}, "stop", "at most 1000 characters"),
         ({"logit_bias": {"5": 100}}, "logit_bias", ""),
         ({"frequency_penalty": 0.5}, "frequency_penalty", "less than or equal to 0"),
         ({"best_of": 2}, "best_of", ""),
@@ -356,7 +358,9 @@ def test_stopping_completes_what_is_written_and_refuses_what_waits(make):
     service.engine.join()
     assert (running.finish_reason, running.text) == ("length", "w5 w5 w5")
     assert not waiting.tokens
-    assert ask(TestClient(make_app(service), base_url=URL)).status_code == 503
+    client = TestClient(make_app(service), base_url=URL)
+    assert ask(client).status_code == 503
+    assert (client.get("/health").status_code, client.get("/health").json()["status"]) == (503, "ended")
 
 
 def test_a_failure_is_told_and_the_next_request_is_answered(make, caplog):

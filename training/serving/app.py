@@ -104,7 +104,9 @@ class Service:
         from starlette.responses import JSONResponse
 
         del request
-        return JSONResponse({"status": "ok", "model": self.served.name, **self.engine.gauges()})
+        alive = self.engine.is_alive
+        told = {"status": "ok" if alive else "ended", "model": self.served.name, **self.engine.gauges()}
+        return JSONResponse(told, 200 if alive else 503)
 
     async def metrics(self, request: Request) -> Response:
         from starlette.responses import PlainTextResponse

@@ -100,6 +100,10 @@ class Engine:
     def join(self, timeout: float | None = None) -> None:
         self._thread.join(timeout)
 
+    @property
+    def is_alive(self) -> bool:
+        return self._thread.is_alive()
+
     def gauges(self) -> dict[str, int]:
         return {"rows_running": self._num_running, "rows_waiting": len(self._waiting)}
 

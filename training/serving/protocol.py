@@ -16,7 +16,8 @@ from training.generate import Generator
 
 DEFAULT_TOKENS = 16  # of a completion, as OpenAI has it; a chat may use what is left of the context
 
-Stops = str | Annotated[list[str], Field(max_length=16)] | None
+StopText = Annotated[str, Field(max_length=1000)]
+Stops = StopText | Annotated[list[StopText], Field(max_length=16)] | None
 Neutral = Annotated[float, Field(ge=0, le=0)] | None  # a field that exists but changes nothing here
 
 
