@@ -276,9 +276,17 @@ def test_other_paths_methods_and_kinds_are_errors_of_the_same_shape(client, make
 
 
 def test_without_a_token_only_names_of_this_machine_are_answered(client):
-    assert client.get("/v1/models", headers={"Host": "localhost:8000"}).status_code == 200
-    assert client.get("/v1/models", headers={"Host": "[::1]:8000"}).status_code == 200
-    assert client.get("/v1/models", headers={"Host": "rebound.example:8000"}).status_code == 403
+    for host in ("localhost:8000", "LOCALHOST", "127.0.0.1", "[::1]:8000", "[::1]"):
+        assert client.get("/v1/models", headers={"Host": host}).status_code == 200, host
+    for host in (
+        "rebound.example:8000",
+        "localhost.example",
+        "127.0.0.1.example:80",
+        "[::1",
+        "",
+        "x@localhost@evil.example",
+    ):
+        assert client.get("/v1/models", headers={"Host": host}).status_code == 403, host
 
 
 def test_with_a_token_only_who_has_it_is_answered(make):

@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from training.continuation import Continuation
 from training.serving.answers import Answer, ChatAnswer
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from starlette.responses import Response
 
 RETRY_SECONDS = 1  # a row of a small model is written in about that
-LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
+LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
 
 
 @dataclass(frozen=True)
@@ -172,12 +173,18 @@ class Service:
             if scheme.lower() != "bearer" or not right:
                 raise ApiError(401, "the token is missing or wrong: send `Authorization: Bearer …`.",
                                code="invalid_api_key", headers={"WWW-Authenticate": "Bearer"})  # fmt: skip
-        elif (
-            host := request.headers.get("host", "").rpartition(":")[0] or request.headers.get("host", "")
-        ) not in LOOPBACK_NAMES:
+        elif (host := _name(request.headers.get("host", ""))) not in LOOPBACK_NAMES:
             raise ApiError(
                 403, f"the host is called {host!r}; without a token only {', '.join(LOOPBACK_NAMES)} answer."
             )
+
+
+def _name(host: str) -> str:
+    """Of the host in a header, without its port."""
+    try:
+        return urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return host
 
 
 def make_app(service: Service) -> Starlette:
