@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import random
 
 import pytest
 import torch
@@ -127,6 +128,34 @@ def test_a_batch_gives_what_each_gives_alone(fields, batch_size):
     assert [row.tokens for row in together] == [row.tokens for row in alone]
     assert [row.finish_reason for row in together] == [row.finish_reason for row in alone]
     assert sum(len(row.tokens) for row in together) > 40
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_it_is_the_same_text_whoever_joins_and_leaves_when(seed):
+    """Joins, cancellations, rules, prompts and lengths at random; texts of up to twice the context."""
+    writer, chance = random_writer(qk_norm=True, window=9), random.Random(seed)
+
+    def asked(number):
+        one = random.Random(100 * seed + number)
+        prompt = [one.randrange(2, V) for _ in range(one.randrange(1, 30))]
+        rule = {
+            "temperature": one.choice([0.0, 1.0, 1.4]),
+            "top_k": one.choice([0, 5]),
+            "min_p": one.choice([0.0, 0.05]),
+        }
+        return writer.continuation(prompt, one.randrange(1, 48), repetition_penalty=one.choice([1.0, 1.3]), **rule)
+
+    waiting, decoder = [asked(number) for number in range(8)], writer.decoder()
+    rows = list(waiting)
+    while waiting or decoder.rows:
+        if waiting and chance.random() < 0.3:
+            decoder.join([waiting.pop() for _ in range(min(len(waiting), chance.randrange(1, 4)))])
+        if decoder.rows and chance.random() < 0.05:
+            chance.choice(decoder.rows).cancelled = True
+        decoder.step()
+    for number, row in enumerate(rows):
+        alone = writer.write([asked(number)])[0].tokens
+        assert row.tokens == (alone[: len(row.tokens)] if row.cancelled else alone)
 
 
 def test_every_one_in_a_batch_draws_by_its_own_rule():
