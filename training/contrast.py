@@ -19,6 +19,7 @@ import torch.distributed as dist
 import torch.nn.functional as F  # noqa: N812 (torch's own custom)
 from torch import Tensor
 
+from training.heldout import DECIMALS
 from training.models.encoder import Encoder
 from training.objectives import HiddenTokens
 
@@ -125,7 +126,7 @@ def figures(
     own_N = torch.arange(len(cut), device=device)
     right = ((one_ND @ other_ND.t()).argmax(1) == own_N).float().mean()
     uniformity = torch.pdist(one_ND).square().mul(-2).exp().mean().log()
-    return {"half_accuracy": right.item(), "uniformity": uniformity.item()}
+    return {"half_accuracy": round(right.item(), DECIMALS), "uniformity": round(uniformity.item(), DECIMALS)}
 
 
 @torch.no_grad()

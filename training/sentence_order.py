@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.provenance.order import order_key
+from training.heldout import DECIMALS
 from training.masking import Hidden
 
 if TYPE_CHECKING:
@@ -111,7 +112,7 @@ class SentenceOrder:
                 logits_BV = network.head(x_BTD[:, 0])
             exchanged = (logits_BV[:, self.pad_id] > logits_BV[:, self.end_id]).cpu().numpy()
             right += int((exchanged == (asked.truths_B == self.pad_id)).sum())
-        return right / len(chosen) if chosen else None
+        return round(right / len(chosen), DECIMALS) if chosen else None
 
 
 def _on(array: I64, device: torch.device) -> Any:

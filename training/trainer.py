@@ -53,7 +53,7 @@ def run_job(job: Job, launch: Launch | None, say: Say, progress: Progress | None
     try:
         with followed(job.directory / METRICS, progress):
             (launch or (lambda c, e: _launch(c, e, say)))(run, environment(job))
-    except Exception as error:  # noqa: BLE001 (raised again under our name)
+    except Exception as error:  # noqa: BLE001 (raised again, with the trainer's words)
         # who shows the root of a failure shows what the trainer said of it, and not that a process ended
         raise TrainingError(_reason(job, failure, str(error))) from (None if failure.exists() else error)
     if not times.exists():
