@@ -67,6 +67,12 @@ def test_without_a_shape_the_recipe_is_the_demos():
         ('objectiv = "masked"', r"^stemma.toml:13: unknown key 'objectiv'; did you mean 'objective'"),
         ('blocks = "gpt2"', r"^stemma.toml:12: a gpt2 shares no key heads: set kv_heads to heads \(4\)"),
         ("whole_words = true", r"^stemma.toml:12: whole_words hides words from an encoder"),
+        ('attend = "page"', r"^stemma.toml:13: attend: .*'sequence' or 'document', found 'page'"),
+        ("window = 1", r"^stemma.toml:12: a window of 1 shows a token nothing but itself"),
+        ('rope_scaling = "yarn"\nrope_factor = 2.0', r"^stemma.toml:12: .* llama3 and yarn need the length"),
+        ('dtype = "fp8"\nmlp_width = 350', r"^stemma.toml:12: .* sides divide by 16; mlp_width \(350\) does not"),
+        ("sentence_order = 1.0", r"^stemma.toml:12: sentence_order is asked of an encoder"),
+        ('objective = "masked"\ncontrast = 0.5', r"^stemma.toml:12: contrast \(0.5\) needs attend = 'document'"),
         ("patience = 2", r"^stemma.toml:12: patience \(2\) counts evaluations: set eval_every"),
     ],
 )

@@ -6,13 +6,14 @@ import os
 
 import pytest
 import torch
-from jobs import Interrupted, in_process, small_job, stopping
+from jobs import Interrupted, in_process, launch_in_process, shards_of, small_job, small_model, stopping, tuned
 from test_attention import model, tokens
 from test_encoder import encoder
 from test_packed_run import mixed
 from test_parallel import job_of, losses, run
 
 from training import numerics
+from training.export import export
 from training.generate import greedy
 from training.job import Job
 from training.models import sight
@@ -169,6 +170,16 @@ def test_a_window_and_documents_hold_together():
             assert (found - network(alone)).abs().max() <= 1e-5
 
 
+def test_a_run_with_a_window_is_fine_tuned_and_exported_as_mistral(world, tmp_path):
+    fields = {"window": 8, "attend": "document"}
+    sealed = small_model(world, "window", steps=30, length=64, launch=launch_in_process, **fields)
+    assert export(sealed, tmp_path / "out")["architecture"] == "MistralForCausalLM"
+    classifier = tuned(world, sealed, shards_of(world, "of-window"), "of-window", epochs=1)
+    facts = export(classifier, tmp_path / "classifier")
+    assert facts["architecture"] == "MistralForSequenceClassification"
+    assert facts["max_logit_difference"] <= 1e-5
+
+
 @pytest.mark.parametrize(
     ("change", "told"),
     [
@@ -270,3 +281,15 @@ def test_compiled_and_eager_learn_the_same(world, tmp_path):
     assert losses(in_process(compiled.model_copy(update={"numerics": declared}))) == pytest.approx(
         losses(eager), abs=1e-4
     )
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.environ.get("STEMMA_DEEP") != "1", reason="compiling takes 50 s (STEMMA_DEEP=1)")
+def test_a_compiled_network_that_attends_by_blocks_gives_the_logits_of_the_reference(monkeypatch):
+    """What a GPU does, without its backward pass."""
+    network = model(sequence_length=256, window=40)
+    row, numbers = tokens(2, 256), torch.arange(256)[None].repeat(2, 1) // 60
+    with torch.no_grad():
+        wanted = network(row, documents_BT=numbers)
+        monkeypatch.setattr(sight, "is_blockwise", lambda device: torch.compiler.is_compiling())
+        assert (torch.compile(network, fullgraph=True)(row, documents_BT=numbers) - wanted).abs().max() <= 1e-4
