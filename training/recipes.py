@@ -5,11 +5,12 @@ from __future__ import annotations
 from operator import not_
 from typing import Literal, Self, TypeVar
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from pipelines.provenance.recipe import Recipe
 from training.models.recipe import GPTRecipe
 from training.numerics import bf16_is_fast, device_kind
+from training.tracking import named
 
 Dtype = Literal["auto", "fp32", "bf16", "fp16", "fp8"]
 Compile = Literal["auto", "off", "on"]
@@ -197,6 +198,12 @@ class Compute(Recipe):
     track: str = Field(
         default="", description="Trackers that are told too, parted by commas: tensorboard, mlflow, wandb"
     )
+
+    @field_validator("track")
+    @classmethod
+    def _exists(cls, said: str) -> str:
+        named(said)
+        return said
 
 
 class FinetuneDataRecipe(Recipe):

@@ -46,21 +46,32 @@ Write = Callable[[int, dict[str, float]], None]  # step, figures by name
 Close = Callable[[bool], None]  # told whether the run came to its end
 
 
+def named(said: str) -> list[str]:
+    """The trackers of a list that is parted by commas.
+
+    Raises:
+        TrackerError: for one that does not exist.
+    """
+    names = [name for name in re.split(r"[,\s]+", said) if name]
+    for name in names:
+        if name not in PACKAGES:
+            raise TrackerError(f"{name!r}: no such tracker. There are {', '.join(PACKAGES)}")
+    return names
+
+
 def chosen(said: str) -> list[str]:
-    """The trackers that the spec or the environment names.
+    """The trackers that the spec names, else those of the environment.
 
     Raises:
         TrackerError: for one that does not exist or is not installed.
     """
-    names = [name for name in re.split(r"[,\s]+", said or os.environ.get(VARIABLE, "")) if name]
+    names = named(said or os.environ.get(VARIABLE, ""))
     for name in names:
-        if name not in PACKAGES:
-            raise TrackerError(f"track = {name!r}: no such tracker. There are {', '.join(PACKAGES)}.")
         if importlib.util.find_spec(PACKAGES[name]) is None:
             raise TrackerError(
                 f"track = {name!r} needs the package {PACKAGES[name]}, which is not installed. Install it "
-                "(pip install 'stemma[tracking]' brings all three), or leave track out: metrics.jsonl, the UI and "
-                "`stemma report` need none of them."
+                "(pip install -c requirements.lock -e '.[tracking]' brings all three), or leave track out: metrics.jsonl, "
+                "the UI and `stemma report` need none of them."
             )
     return names
 

@@ -1,5 +1,6 @@
 """The curve while it trains: what the UI is told meanwhile, how often, and that nothing of it can end a training."""
 
+import re
 import sys
 
 import dagster as dg
@@ -86,3 +87,19 @@ def test_a_log_that_cannot_be_written_ends_no_training(tmp_path, monkeypatch):
 
         monkeypatch.setattr(type(instance), "report_runless_asset_event", refuse)
         assert trained(tmp_path, instance).success
+
+
+def test_a_tracker_that_does_not_exist_is_told_before_anything_is_built(own_library, stemma):
+    own_library.edit("[finetunes.demo-source]", '[runs.demo.compute]\ntrack = "tensorbord"\n\n[finetunes.demo-source]')
+    told = stemma(own_library, "run", "demo", "--dry-run", code=2)
+    assert re.search(r"stemma\.toml:\d+: track: ", told)
+    assert "no such tracker. There are tensorboard, mlflow, wandb" in told
+
+
+def test_a_run_that_is_tracked_is_not_another_run(own_library):
+    from assets.blueprint import BLUEPRINTS
+
+    plain = BLUEPRINTS["pretrained_model"](own_library.spec, "demo")
+    own_library.edit("[finetunes.demo-source]", '[runs.demo.compute]\ntrack = "mlflow"\n\n[finetunes.demo-source]')
+    tracked = BLUEPRINTS["pretrained_model"](own_library.spec, "demo")
+    assert (plain.recipe, plain.numerics) == (tracked.recipe, tracked.numerics)

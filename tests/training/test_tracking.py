@@ -98,7 +98,7 @@ def test_an_unknown_tracker_is_refused_with_those_that_there_are():
 
 def test_a_tracker_that_is_not_installed_names_the_extra(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(TrackerError, match=r"needs the package mlflow.*stemma\[tracking\]"):
+    with pytest.raises(TrackerError, match=r"needs the package mlflow.*\.\[tracking\]"):
         chosen("mlflow")
 
 
@@ -122,7 +122,7 @@ def test_a_tracked_run_ends_with_the_same_bytes_and_has_the_same_identity(world,
 
 
 def test_tensorboard_reads_what_was_told(told):
-    pytest.importorskip("tensorboard", reason="tensorboard is not installed (pip install 'stemma[tracking]')")
+    pytest.importorskip("tensorboard", reason="tensorboard is not installed (pip install -e '.[tracking]')")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     for lines in (STEPS, [{"step": 2, "steps": 2, "loss": 1.0, "lr": 0.1}]):  # killed after step 1, and gone on
@@ -135,7 +135,7 @@ def test_tensorboard_reads_what_was_told(told):
 
 
 def test_mlflow_reads_what_was_told(told, monkeypatch):
-    pytest.importorskip("mlflow", reason="mlflow is not installed (pip install 'stemma[tracking]')")
+    pytest.importorskip("mlflow", reason="mlflow is not installed (pip install -e '.[tracking]')")
     from mlflow.tracking import MlflowClient
 
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
@@ -155,7 +155,7 @@ def test_mlflow_reads_what_was_told(told, monkeypatch):
 
 
 def test_wandb_keeps_a_run_offline_by_itself(told, monkeypatch):
-    pytest.importorskip("wandb", reason="wandb is not installed (pip install 'stemma[tracking]')")
+    pytest.importorskip("wandb", reason="wandb is not installed (pip install -e '.[tracking]')")
     monkeypatch.delenv("WANDB_MODE", raising=False)
     said = []
     with tracked(["wandb"], told, said.append) as track:
