@@ -94,6 +94,38 @@ def test_a_report_runs_nothing_and_asks_nobody(own_library, stemma):
     assert "prefers-color-scheme:dark" in page
 
 
+def test_steps_that_were_skipped_are_listed_with_the_reason(own_library, stemma):
+    mixed = own_library.store.open("mixture", "demo")
+
+    def make(draft):
+        draft.write(
+            "losses.arrow", pa.table({"step": [1, 3], "loss": [5.0, 4.0], "lr": [0.1, 0.1], "grad_norm": [1.0, 1.0]})
+        )
+        draft.write("skipped.arrow", pa.table({"step": [2], "loss": [99.5], "grad_norm": [1e6], "reason": ["spike"]}))
+
+    own_library.seal(Key("pretrained_model", "demo"), make, [mixed], facts={"step": 3})
+    told = text_of(written(own_library, stemma, "demo"))
+    assert "Steps that demo skipped" in told
+    assert "2 99.5000 1e+06 spike" in told
+
+
+def test_a_fine_tune_has_a_report_with_the_data_of_its_base(own_library, stemma):
+    base = publish(own_library, "demo")
+
+    def make(draft):
+        draft.write(
+            "losses.arrow", pa.table({"step": [1, 2], "loss": [2.0, 1.0], "lr": [0.1, 0.1], "grad_norm": [1.0, 1.0]})
+        )
+        draft.write_json("plan.json", base.input("mixture").json("plan.json"))
+
+    own_library.seal(Key("finetuned_model", "demo-source"), make, [base], facts={"step": 2, "parameters": 9})
+    page = written(own_library, stemma, "demo-source", "demo")
+    told = text_of(page)
+    assert "Training of demo-source, demo" in told
+    assert "Where the data of demo-source (its base) came from" in told
+    assert f"finetuned_model[demo-source] from pretrained_model[demo] {base.digest}" in told
+
+
 def test_several_runs_share_the_charts_and_only_what_differs_is_told_first(own_library, stemma):
     publish(own_library, "demo")
     publish(own_library, "other", losses=(5.0, 3.5, 3.0), heldout_bpb=2.25)

@@ -296,3 +296,26 @@ def test_the_pages_ask_nobody_but_this_machine(served, browser):
     wait_for_text(browser, "release")
     urls = browser.execute_script("return performance.getEntriesByType('resource').map(e => e.name)")
     assert [u for u in urls if not u.startswith((base, "data:", "blob:"))] == []
+
+
+def test_the_page_of_a_model_shows_its_curve_and_its_sources(served, browser):
+    """And its events are those of the training while it went on."""
+    _, base = served
+    browser.get(f"{base}/assets/pretrained_model?view=partitions&partition=demo")
+    text = wait_for_text(browser, "heldout_by_source")
+    wait_for_pictures(browser, {"loss by step, smoothed"})
+    shot(browser, "model")
+    assert "plot_loss" in text
+    assert "notes/1" in said_of(browser, "heldout_by_source")
+    browser.get(f"{base}/assets/pretrained_model?view=events")
+    wait_for_text(browser, r"Partition demo observed|demo")
+    found = browser.execute_script(
+        "return fetch('/graphql', {method: 'POST', headers: {'content-type': 'application/json'}, body: JSON.stringify({"
+        'query: \'{assetOrError(assetKey: {path: ["pretrained_model"]}) {... on Asset {assetObservations(limit: 1)'
+        " {partition metadataEntries {label}}}}}'})}).then(response => response.json())"
+    )
+    (observed,) = found["data"]["assetOrError"]["assetObservations"]
+    assert observed["partition"] == "demo"
+    assert {"loss", "grad_norm", "learning_rate", "tokens_per_second", "curve"} <= {
+        entry["label"] for entry in observed["metadataEntries"]
+    }
