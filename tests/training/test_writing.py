@@ -28,18 +28,19 @@ def full():
     raise OSError(28, "No space left on device")
 
 
-@pytest.mark.parametrize("way", ["begin", "wait", "leave"])
+WAYS = {
+    "begin": lambda writer: writer.begin(lambda: None),
+    "wait": lambda writer: writer.wait(),
+    "leave": lambda writer: writer.__exit__(None, None, None),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
 def test_an_error_reaches_whoever_comes_next_and_only_once(way):
     writer = Writer()
     writer.begin(full)
     with pytest.raises(OSError, match="No space left"):
-        if way == "begin":
-            writer.begin(lambda: None)
-        elif way == "wait":
-            writer.wait()
-        else:
-            with writer:
-                pass
+        WAYS[way](writer)
     writer.wait()
 
 
