@@ -308,7 +308,7 @@ class Spec:
         # a misspelt key is both unknown and missing; that it is unknown says more
         first = min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
         location = tuple(str(step) for step in first["loc"])
-        message = first["msg"].removeprefix("Value error, ")
+        message = first["msg"].removeprefix("Value error, ").removesuffix(".")
         if first["type"] == "extra_forbidden":
             known = fields_at(kind, location[:-1])
             close = difflib.get_close_matches(location[-1], known, 1)
