@@ -35,7 +35,7 @@ def convert(network: nn.Module, device: torch.device, *, emulated: bool = False)
     try:
         from torchao.float8 import Float8LinearConfig, convert_to_float8_training
     except ImportError:
-        raise UnsupportedError('dtype = "fp8" needs torchao: pip install "stemma[fp8]".') from None
+        raise UnsupportedError("dtype = 'fp8' needs torchao: pip install -e '.[fp8]'.") from None
     blocks: Any = network.get_submodule("model.layers")
     convert_to_float8_training(blocks, config=Float8LinearConfig(emulate=emulated))
 

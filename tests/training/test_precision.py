@@ -166,7 +166,7 @@ def test_without_torchao_fp8_names_the_extra(monkeypatch):
     import sys
 
     monkeypatch.setitem(sys.modules, "torchao.float8", None)
-    with pytest.raises(fp8.UnsupportedError, match=r'pip install "stemma\[fp8\]"'):
+    with pytest.raises(fp8.UnsupportedError, match=r"pip install -e '\.\[fp8\]'"):
         fp8.convert(model(), torch.device("cpu"), emulated=True)
 
 
