@@ -40,7 +40,8 @@ def picture(steps: list[float], values: list[float], name: str) -> str:
 
 def by_source(evaluations: list[dict]) -> str:
     """Held-out bits per byte at the first and the last evaluation, sources with most documents first."""
-    first, last = evaluations[0].get("by_part", {}), evaluations[-1]["by_part"]
+    first = evaluations[0].get("by_part", {}) if len(evaluations) > 1 else {}
+    last = evaluations[-1]["by_part"]
     ordered = sorted(last, key=lambda part: (-last[part]["docs"], part))
     lines = ["| source | documents | first | last |", "|---|---:|---:|---:|"]
     lines += [
