@@ -141,7 +141,10 @@ def _entry(prompt: str, row: Continuation) -> dict[str, Any]:
 
 def _read(path: Path) -> list[str]:
     """Prompts of a file, in its order; empty lines are none."""
-    text = sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8")
+    try:
+        text = sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise WrongUseError(f"--file {path} cannot be read as text: {error}") from None
     lines = [line for line in text.replace("\r\n", "\n").split("\n") if line.strip()]
     if path.suffix != ".jsonl":
         return lines
