@@ -114,7 +114,7 @@ class _Tracker(threading.Thread):
 
     def end(self, *, is_whole: bool) -> None:
         self.take(is_whole)
-        self.join(0 if self.has_failed else LAST_SECONDS)
+        self.join(min(1.0, LAST_SECONDS) if self.has_failed else LAST_SECONDS)
         if self.is_alive():
             self._fail(f"it did not end within {LAST_SECONDS:.0f} s")
 
