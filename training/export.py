@@ -116,7 +116,7 @@ def readme(artifact: Artifact, config: dict[str, Any]) -> str:
     lines = [
         f"# {artifact.key.partition}", "",
         f"A {config['architectures'][0]} trained with Stemma: {shape}, context {recipe.sequence_length}.",
-        "", "| | |", "|---|---|", *facts, "",
+        *_compressed(artifact), "", "| | |", "|---|---|", *facts, "",
         "```python",
         f"from transformers import AutoTokenizer, {loader}",
         f'model = {loader}.from_pretrained(".")',
@@ -127,6 +127,16 @@ def readme(artifact: Artifact, config: dict[str, Any]) -> str:
         "`lineage.json` lists every artifact behind it by digest; `stemma audit` opens them.", "",
     ]  # fmt: skip
     return "\n".join(lines)
+
+
+def _compressed(artifact: Artifact) -> list[str]:
+    if artifact.key.asset != "compressed_model":
+        return []
+    method, base = artifact.facts["method"], artifact.input("pretrained_model").key
+    return [
+        "",
+        f"Its weights are those of a compression ({method}) of `{base}`, restored to 32 bits: its logits, not its size.",
+    ]
 
 
 def _licences(artifact: Artifact) -> list[str]:

@@ -96,6 +96,7 @@ def test_transformers_loads_the_export_with_the_compressed_models_logits(eight, 
     assert facts["max_logit_difference"] <= 1e-5
     plain = load_file(tmp_path / "out" / "model.safetensors")
     assert {tensor.dtype for tensor in plain.values()} == {torch.float32}
+    assert "a compression (int8) of `pretrained_model[wide]`" in (tmp_path / "out" / "README.md").read_text()
 
 
 def test_quantised_activations_are_no_export(base, tmp_path):
