@@ -13,6 +13,7 @@ from typing import Any
 from assets import blueprint_corpus, text_models
 from assets.making import Blueprint, Runtime
 from evals import bundle, card, gate, harness, scaling, scores, suites
+from evals import scaling_law as scaling_fit
 from pipelines import hub_file, mixture, shards, sweeps, tokenizer_file, vocabulary
 from pipelines.provenance.artifact import Artifact, Draft
 from pipelines.provenance.lineage import ancestor, milestone
@@ -211,6 +212,13 @@ def compressed_model(spec: Spec, name: str) -> Blueprint:
 def scaling_law(spec: Spec, name: str) -> Blueprint:
     sweep = spec.sweep(name)
     held_back = sweeps.held_back(name, sweep)
+    sizes, budgets = len(sweep.sizes) - bool(held_back), len(set(sweep.tokens))
+    if min(sizes, budgets) < scaling_fit.DISTINCT:  # told before anything is trained
+        raise spec.error(
+            ("sweeps", name),
+            f"{sizes} sizes by {budgets} budgets of tokens to fit, needed are {scaling_fit.DISTINCT} of either: two leave an "
+            "exponent open (the held-back size is not fitted)",
+        )
     return Blueprint(
         scaling.SCALING_VERSION,
         spec.recipe(scaling.ScalingRecipe, ("sweeps", name, "law"), held_back=held_back),

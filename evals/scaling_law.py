@@ -24,6 +24,7 @@ ALPHAS, LEVELS, FLOORS = (0, 0.5, 1, 1.5, 2), (0, 5, 10, 15, 20, 25), (-1, -0.5,
 STARTS = 1  # of the 180 with the same exponents, those that fit best as they stand
 DISTINCT = 3  # sizes and budgets: two of either leave its exponent open
 POINTS = 6  # five constants and something that can disagree with them
+LARGEST = 690.0  # whose exponential, and that of three of them, is still a number
 FLOPS = 6.0  # a parameter and a token (Kaplan et al. 2020, arXiv:2001.08361, section 2.1)
 
 Floats = NDArray[np.float64]
@@ -52,7 +53,7 @@ class Law:
     beta: float
 
     def loss(self, parameters: float, tokens: float) -> float:
-        return self.E + self.A * parameters**-self.alpha + self.B * tokens**-self.beta
+        return self.E + _term(self.A, self.alpha, parameters) + _term(self.B, self.beta, tokens)
 
     def optimum(self, flops: float) -> tuple[float, float]:
         """The N and D of least loss with 6 N D = ``flops``, in closed form (equation 4).
@@ -62,10 +63,12 @@ class Law:
         """
         if min(self.A, self.alpha, self.B, self.beta) <= 0:
             raise ScalingError(f"no optimum: the loss does not fall with both size and tokens ({self}).")
-        ratio, both = self.alpha * self.A / (self.beta * self.B), self.alpha + self.beta
-        budget = flops / FLOPS
-        parameters = ratio ** (1 / both) * budget ** (self.beta / both)
-        return parameters, budget / parameters
+        ratio = math.log(self.alpha) + math.log(self.A) - math.log(self.beta) - math.log(self.B)
+        budget = math.log(flops / FLOPS)
+        parameters = (ratio + self.beta * budget) / (self.alpha + self.beta)
+        if not abs(parameters) < LARGEST or not abs(budget - parameters) < LARGEST:
+            raise ScalingError(f"no optimum that could be written down: the runs hardly determine the law ({self}).")
+        return math.exp(parameters), math.exp(budget - parameters)
 
 
 @dataclass(frozen=True)
@@ -193,7 +196,11 @@ def _law(theta: Floats, data: _Data) -> Law:
 
 
 def _exp(value: float) -> float:
-    return math.exp(min(value, 700.0))  # a resample that says nothing about a level may put it beyond any number
+    return math.exp(min(value, LARGEST))  # a resample that says nothing about a level may put it beyond any number
+
+
+def _term(level: float, exponent: float, number: float) -> float:
+    return _exp(math.log(level) - exponent * math.log(number)) if level else 0.0
 
 
 def _resample(points: Sequence[Point], seed: int, number: int) -> list[Point]:

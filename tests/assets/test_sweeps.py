@@ -83,6 +83,13 @@ def test_a_sweep_that_cannot_be_is_refused_with_its_line(blank, before, after, t
     assert str(error.value).startswith("stemma.toml:")
 
 
+def test_a_sweep_that_could_not_be_fitted_is_refused_before_it_trains(own_library, stemma):
+    few = SWEEP.replace("tokens = [512, 256, 1024]", "tokens = [512, 256]")
+    own_library.spec_path.write_text(own_library.spec_path.read_text() + few)
+    told = stemma(own_library, "run", "ladder", "--dry-run", code=2)
+    assert "3 sizes by 2 budgets of tokens to fit, needed are 3 of either" in told
+
+
 def test_a_size_that_is_no_network_is_reported_where_the_sweep_stands(blank):
     spec = with_sweep(blank, SWEEP.replace("width = 8", "width = 9"))
     line = spec.text.split("\n").index("[sweeps.ladder]") + 1

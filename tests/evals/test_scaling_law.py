@@ -107,3 +107,11 @@ def test_runs_that_cannot_say_what_the_law_is_are_refused(points, told):
 def test_a_law_that_does_not_fall_has_no_optimum():
     with pytest.raises(ScalingError, match="does not fall with both"):
         replace(CHINCHILLA, beta=-0.1).optimum(1e20)
+
+
+def test_a_law_beyond_all_numbers_is_told_without_them():
+    """What a resample of runs that hardly differ may give."""
+    wild = Law(E=0.0, A=1e300, alpha=-40.0, B=1e-300, beta=60.0)
+    assert math.isfinite(wild.loss(1e9, 1e9))
+    with pytest.raises(ScalingError, match="hardly determine the law"):
+        replace(wild, alpha=1e-4, beta=1e-4).optimum(1e18)
