@@ -9,9 +9,10 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
 HERE = Path(__file__).resolve().parent
-LANES = ["corpus", "tokens", "pretraining", "finetuning", "benchmarks", "release"]
-COLOURS = ["#4f6d7a", "#8a6d3b", "#9b3d4b", "#6b4f8a", "#3d7a5a", "#333f48"]
-WIDTH, HEIGHT = 2.35, 0.42
+COLOURS = {"corpus": "#4f6d7a", "tokens": "#8a6d3b", "pretraining": "#9b3d4b", "finetuning": "#6b4f8a",
+           "compression": "#7a5a3d", "scaling": "#3d5f8a", "benchmarks": "#3d7a5a", "release": "#333f48"}  # fmt: skip
+LANES = list(COLOURS)  # groups, from top to bottom
+WIDTH, HEIGHT = 2.55, 0.42
 
 
 def placed(graph: dict) -> dict[str, tuple[float, float]]:
@@ -37,9 +38,9 @@ def main() -> None:
     graph = json.loads((HERE.parent / "tests" / "golden" / "graph.json").read_text(encoding="utf-8"))
     places = placed(graph)
     right = max(x for x, _ in places.values())
-    figure = Figure(figsize=(23, 6.4), layout="constrained")
+    figure = Figure(figsize=(23, 8.4), layout="constrained")
     axes = figure.subplots()
-    for lane, (group, colour) in enumerate(zip(LANES, COLOURS, strict=True)):
+    for lane, (group, colour) in enumerate(COLOURS.items()):
         top = -lane * 1.5 + 0.42
         box = (-3.6, top - 1.42), right + 5.0, 1.4
         axes.add_patch(FancyBboxPatch(*box, boxstyle="round,pad=0,rounding_size=0.1", fc=colour, alpha=0.07, lw=0))
@@ -52,13 +53,13 @@ def main() -> None:
             axes.add_patch(FancyArrowPatch((px + WIDTH / 2, py), (x - WIDTH / 2, y), connectionstyle=style, lw=0.8,
                                            arrowstyle="-|>", mutation_scale=8, color="#00000055"))  # fmt: skip
     for name, (x, y) in places.items():
-        colour = COLOURS[LANES.index(graph[name]["group"])]
+        colour = COLOURS[graph[name]["group"]]
         corner = (x - WIDTH / 2, y - HEIGHT / 2)
         axes.add_patch(FancyBboxPatch(corner, WIDTH, HEIGHT, boxstyle="round,pad=0,rounding_size=0.08", fc="white",
                                       ec=colour, lw=1.4, zorder=3))  # fmt: skip
-        axes.text(x, y, name, ha="center", va="center", fontsize=7.8, zorder=4)
+        axes.text(x, y, name, ha="center", va="center", fontsize=7.4, zorder=4)
     axes.set_xlim(-3.7, right + 1.5)
-    axes.set_ylim(-9.0, 0.6)
+    axes.set_ylim(-1.5 * len(LANES), 0.6)
     axes.axis("off")
     figure.savefig(HERE / "graph.png", dpi=80)
 
