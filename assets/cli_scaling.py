@@ -36,6 +36,8 @@ def scaling(
     """
     artifact = law_of_sweep(open_store(store), sweep)
     if out is not None:
+        if not out.parent.is_dir():
+            raise WrongUseError(f"--out {out}: there is no directory {out.parent}; make it first.")
         from evals.scaling import PLOT
 
         out.write_bytes(artifact.local(PLOT).read_bytes())
@@ -135,7 +137,7 @@ def _show(sweep: str, found: dict[str, Any]) -> None:
         return
     best = [
         [f"{each['flops']:.3g}", each["N"], each["D"], f"{each['D'] / each['N']:.1f}", f"{each['loss']:.4f}",
-         "" if each["flops"] <= 10 * found["largest_flops"] else "far beyond the runs"]
+         "" if is_near(each, found["runs"]) else "far beyond the runs"]
         for each in found["optimum"]
     ]  # fmt: skip
     columns = ("#operations", "#parameters (N)", "#tokens (D)", "#D/N", "#loss", "")
@@ -145,6 +147,11 @@ def _show(sweep: str, found: dict[str, Any]) -> None:
 def is_determined(constant: dict[str, float]) -> bool:
     """Whether resamples of the runs agree on a constant within a factor of ten."""
     return 0 < constant["high"] <= 10 * constant["low"]
+
+
+def is_near(best: dict[str, Any], runs: list[dict[str, Any]]) -> bool:
+    """Whether a size and a number of tokens lie within ten times those of the runs."""
+    return all(min(r[n] for r in runs) / 10 <= best[n] <= 10 * max(r[n] for r in runs) for n in ("N", "D"))
 
 
 def _interval(each: dict[str, float]) -> str:

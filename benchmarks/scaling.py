@@ -69,7 +69,11 @@ def main() -> None:
         spec.write_text(shipped + RUNG + (QUICK if options.quick else LADDER), encoding="utf-8")
         began = time.perf_counter()
         found = swept(spec, options.store or Path(folder) / "store")
-        seconds = time.perf_counter() - began
+        show(found, built=found["built"], seconds=round(time.perf_counter() - began, 1))
+
+
+def show(found: dict[str, Any], **figures: Any) -> None:
+    """What `stemma scaling ladder --json` says."""
     rows = [
         [row["run"].removeprefix("ladder/"), f"{row['N']:,}", f"{row['D']:,}", f"{row['loss']:.4f}",
          f"{row['predicted']:.4f}", f"{row['low']:.4f} to {row['high']:.4f}", f"{row['predicted'] / row['loss'] - 1:+.2%}",
@@ -88,8 +92,7 @@ def main() -> None:
         ratios={},
         constants=found["constants"],
         missed_by={row["run"]: round(row["predicted"] / row["loss"] - 1, 5) for row in held},
-        built=found["built"],
-        seconds=round(seconds, 1),
+        **figures,
         versions=versions("torch", "scipy"),
     )
 

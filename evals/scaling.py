@@ -14,7 +14,7 @@ from pipelines.provenance.recipe import Recipe
 from training.models.config import from_hf_config
 from training.models.recipe import GPTRecipe
 
-SCALING_VERSION = "1"
+SCALING_VERSION = "2"
 FILE, PLOT = "scaling.json", "scaling.svg"
 DIGITS = 6  # significant ones of what is published; behind them lies the noise of float kernels
 CONSTANTS = ("E", "A", "alpha", "B", "beta")

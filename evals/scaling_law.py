@@ -97,7 +97,10 @@ def fitted(points: Sequence[Point], replicates: int = 200, seed: int = 0) -> Fit
     data = _data(points)
     solutions = _minima(data, _screened(data))
     law = _law(solutions[0], data)
-    near = [_uncentred(each, data) for each in (solutions[0], solutions[-1])]
+    best = _uncentred(solutions[0], data)
+    # where the best floor is 0, its logarithm is so low that no step would lead away from it: one start has a floor
+    floored = np.array([*best[:4], float(data.loss_P.min()) - math.log(2)])
+    near = [best, floored]
     resampled = [_data(_resample(points, seed, number)) for number in range(replicates)]
     return Fit(law, tuple(_law(_minima(d, [_centred(s, d) for s in near])[0], d) for d in resampled))
 

@@ -115,3 +115,8 @@ def test_a_law_beyond_all_numbers_is_told_without_them():
     assert math.isfinite(wild.loss(1e9, 1e9))
     with pytest.raises(ScalingError, match="hardly determine the law"):
         replace(wild, alpha=1e-4, beta=1e-4).optimum(1e18)
+
+
+def test_resamples_may_have_a_floor_where_the_best_fit_has_none():
+    fit = fitted(runs(Law(1e-9, 5.0, 0.1, 90.0, 0.3), noise=0.02), 12)
+    assert max(law.E for law in fit.replicates) > 0.05
