@@ -148,6 +148,7 @@ def pretrained_model(spec: Spec, run: str) -> Blueprint:
         ),
         numerics=declared,
         through=through if spec.run(run).base_step else None,
+        stands=pretrain.STANDING_VERSIONS,
     )  # fmt: skip
 
 

@@ -42,6 +42,8 @@ def build_key(
     if (answer := standing(store, key, blueprint, recipe)) is not None and not force:
         return Built(answer, computed=False)
     inputs = blueprint.open(store)
+    if not force and (published := store.get(key)) and blueprint.earlier(published, recipe, inputs):
+        return Built(published, computed=False)
     runtime = Runtime(store.scratch, launch)
 
     def make(draft: Draft) -> Artifact:

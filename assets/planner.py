@@ -103,6 +103,8 @@ class Planner:
         known = self.store.recall(key, blueprint.version, identity, blueprint.numerics, refs)
         if known is not None and known.digest == published.digest:
             return Step(key, FRESH)
+        if earlier := blueprint.earlier(published, blueprint.recipe, inputs):
+            return Step(key, PINNED, f"made with {earlier}; it stays as it is (--force remakes it)")
         return Step(key, STALE, why(published, blueprint, inputs))
 
     def _pinned(self, key: Key, blueprint: Blueprint, published: Artifact) -> Step:

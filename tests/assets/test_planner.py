@@ -38,7 +38,11 @@ def test_steps_come_upstream_first_and_each_once(outline):
             assert keys.index(need) < keys.index(key)
 
 
-@pytest.mark.parametrize("asset", [asset for asset in ORDER if asset not in ("text_classifier", "reference_model")])
+# the outline's spec has none of these
+ABSENT = {"text_classifier", "reference_model", "imported_model", "scaling_law", "compressed_model"}
+
+
+@pytest.mark.parametrize("asset", [asset for asset in ORDER if asset not in ABSENT])
 def test_a_selection_is_the_asset_and_all_that_it_needs(blank, asset):
     planner = Planner(blank.spec, blank.store)
     chosen = {step.key for step in planner.steps("demo", [asset])}
@@ -105,6 +109,33 @@ def test_other_numerics_make_models_stale_and_data_not(outline, monkeypatch):
     assert found["pretrained_model[demo]"][1].endswith(" -> 96")
     assert found["pretrained_model[demo]"][1].startswith("numerics: threads ")
     assert not {key.split("[")[0] for key in found} & {"mixture", "token_shards", "finetuning_shards", "vocabulary"}
+
+
+def test_a_finished_model_stays_when_only_the_lock_file_is_another(outline, monkeypatch, tmp_path):
+    from training import numerics
+
+    other = tmp_path / "requirements.lock"
+    other.write_text("something==2\n")
+    monkeypatch.setattr(numerics, "LOCK", other)
+    found = states(outline)
+    told = ("pinned", "made with another lock file; it stays as it is (--force remakes it)")
+    assert found["pretrained_model[demo]"] == found["finetuned_model[demo-source]"] == told
+    assert {state for state, _ in found.values()} == {"pinned"}
+    assert states(outline, force={"pretrained_model"})["pretrained_model[demo]"] == ("stale", "forced")
+
+
+def test_a_stage_version_that_stands_makes_no_model_stale_and_is_not_built_again(outline, monkeypatch):
+    from assets.builder import build_key
+    from training import pretrain
+
+    key, earlier = Key("pretrained_model", "demo"), pretrain.PRETRAIN_VERSION
+    monkeypatch.setattr(pretrain, "PRETRAIN_VERSION", "99")
+    monkeypatch.setattr(pretrain, "STANDING_VERSIONS", (earlier,))
+    told = f"made with stage version {earlier}; it stays as it is (--force remakes it)"
+    assert states(outline) == {str(key): ("pinned", told)}
+    assert not build_key(outline.spec, outline.store, key).computed
+    monkeypatch.setattr(pretrain, "STANDING_VERSIONS", ())
+    assert states(outline)[str(key)] == ("stale", f"stage version {earlier} -> 99")
 
 
 def test_a_changed_input_is_named(outline):
