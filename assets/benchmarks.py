@@ -7,13 +7,18 @@ from assets.corpus import heldout_documents
 from assets.finetuning import finetuned_model
 from assets.partitions import CHECKPOINTS, SUITES
 from assets.pretraining import pretrained_model
+from assets.tokens import ANY
 from assets.workspace import Workspace, form
 from evals.harness import SAMPLES_VERSION, EvalRecipe
 from evals.scores import SCORES_VERSION, ScoreRecipe
 from evals.suites import PROMPTS_VERSION, SuiteRecipe
 
 GROUP, OWNERS = "benchmarks", ["team:evaluation"]
-ANY = dg.AllPartitionMapping()
+CHECKPOINT_DEPS = [
+    dg.AssetDep(pretrained_model, partition_mapping=ANY),
+    dg.AssetDep(finetuned_model, partition_mapping=ANY),
+    dg.AssetDep(compressed_model, partition_mapping=ANY),
+]
 
 
 @dg.asset(
@@ -35,12 +40,7 @@ def benchmark_prompts(context: dg.AssetExecutionContext, workspace: Workspace) -
     owners=OWNERS,
     kinds={"parquet"},
     partitions_def=CHECKPOINTS,
-    deps=[
-        dg.AssetDep(pretrained_model, partition_mapping=ANY),
-        dg.AssetDep(finetuned_model, partition_mapping=ANY),
-        dg.AssetDep(compressed_model, partition_mapping=ANY),
-        dg.AssetDep(benchmark_prompts, partition_mapping=ANY),
-    ],
+    deps=[*CHECKPOINT_DEPS, dg.AssetDep(benchmark_prompts, partition_mapping=ANY)],
     code_version=SAMPLES_VERSION,
     config_schema=form(EvalRecipe),
 )

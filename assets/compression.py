@@ -4,6 +4,7 @@ import dagster as dg
 
 from assets.partitions import COMPRESSIONS
 from assets.pretraining import pretrained_model
+from assets.tokens import ANY
 from assets.trainer import pipes_launcher
 from assets.workspace import Workspace, form
 from training.compress import COMPRESSION_VERSION, CompressionRecipe
@@ -14,7 +15,7 @@ from training.compress import COMPRESSION_VERSION, CompressionRecipe
     owners=["team:research"],
     kinds={"pytorch"},
     partitions_def=COMPRESSIONS,
-    deps=[dg.AssetDep(pretrained_model, partition_mapping=dg.AllPartitionMapping())],
+    deps=[dg.AssetDep(pretrained_model, partition_mapping=ANY)],
     code_version=COMPRESSION_VERSION,
     config_schema=form(CompressionRecipe),
 )

@@ -5,7 +5,7 @@ import dagster as dg
 from assets.corpus import heldout_documents, training_documents
 from assets.partitions import FINETUNES
 from assets.pretraining import pretrained_model
-from assets.tokens import mixture
+from assets.tokens import ANY, mixture
 from assets.trainer import pipes_launcher
 from assets.workspace import Workspace, form
 from training.finetune import FINETUNE_VERSION
@@ -13,7 +13,6 @@ from training.finetune_data import FINETUNE_DATA_VERSION
 from training.recipes import FinetuneDataRecipe, FinetuneRecipe
 
 GROUP, OWNERS = "finetuning", ["team:research"]
-ANY = dg.AllPartitionMapping()
 
 
 @dg.asset(

@@ -2,23 +2,16 @@
 
 import dagster as dg
 
-from assets.benchmarks import benchmark_scores
-from assets.compression import compressed_model
-from assets.finetuning import finetuned_model
+from assets.benchmarks import CHECKPOINT_DEPS, benchmark_scores
 from assets.partitions import CHECKPOINTS, RUNS
 from assets.pretraining import pretrained_model
+from assets.tokens import ANY
 from assets.workspace import Workspace, form
 from evals.bundle import BUNDLE_VERSION, BundleRecipe
 from evals.card import CARD_VERSION, CardRecipe
 from evals.gate import CHAMPION_VERSION, GateRecipe
 
 GROUP, OWNERS = "release", ["team:evaluation"]
-ANY = dg.AllPartitionMapping()
-CHECKPOINT_DEPS = [
-    dg.AssetDep(pretrained_model, partition_mapping=ANY),
-    dg.AssetDep(finetuned_model, partition_mapping=ANY),
-    dg.AssetDep(compressed_model, partition_mapping=ANY),
-]
 
 
 @dg.asset(

@@ -4,6 +4,7 @@ import dagster as dg
 
 from assets.partitions import SWEEPS
 from assets.pretraining import pretrained_model
+from assets.tokens import ANY
 from assets.workspace import Workspace, form
 from evals.scaling import SCALING_VERSION, ScalingRecipe
 
@@ -13,7 +14,7 @@ from evals.scaling import SCALING_VERSION, ScalingRecipe
     owners=["team:research"],
     kinds={"json"},
     partitions_def=SWEEPS,
-    deps=[dg.AssetDep(pretrained_model, partition_mapping=dg.AllPartitionMapping())],
+    deps=[dg.AssetDep(pretrained_model, partition_mapping=ANY)],
     code_version=SCALING_VERSION,
     config_schema=form(ScalingRecipe),
 )
