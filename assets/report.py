@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal, NamedTuple
 
 from assets.line_chart import COLOURS, Line, colour, line_chart
-from assets.run_facts import RunFacts, smoothed
+from assets.run_facts import BASELINES, RunFacts, smoothed
 
 By = Literal["steps", "tokens"]
 MOST_SOURCES = len(COLOURS)  # of which the held-out curve is drawn; the table has all
@@ -177,13 +177,9 @@ def _time(run: RunFacts) -> str:
     seconds = run.training.get("seconds")
     if seconds is None:
         return ""
-    return (
-        f"{seconds:.0f} s"
-        if seconds < 600
-        else f"{seconds / 60:.0f} min"
-        if seconds < 36000
-        else f"{seconds / 3600:.1f} h"
-    )
+    if seconds < 600:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 36000 else f"{seconds / 3600:.1f} h"
 
 
 def _waits(run: RunFacts) -> str:
@@ -195,7 +191,7 @@ def _waits(run: RunFacts) -> str:
 _TOLD: dict[str, Callable[[RunFacts], str]] = {
     "held-out bits per byte": _fact("heldout_bpb", "{:.4f}"),
     "of documents without training overlap": _fact("heldout_bpb_clean", "{:.4f}"),
-    **{f"{n} of tokens": lambda run, n=n: f"{run.baselines[n]:.4f}" if n in run.baselines else "" for n in ("trigram", "bigram", "unigram")},
+    **{f"{n} of tokens": lambda run, n=n: f"{run.baselines[n]:.4f}" if n in run.baselines else "" for n in BASELINES},
     "loss of the last 4 % of the steps": _last,
     "parameters": _fact("parameters"),
     "steps": _fact("step"),
