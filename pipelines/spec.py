@@ -240,9 +240,9 @@ class Spec:
         checkpoints = {"runs": "run", "finetunes": "fine-tune", "models": "model", "compressions": "compression"}
         for (first, one), (second, other) in itertools.combinations(checkpoints.items(), 2):
             if both := sorted(getattr(document, first).keys() & getattr(document, second).keys()):
-                raise SpecError(
-                    f"{self._at((second, both[0]))}: {both[0]!r} names both a {one} and a {other}; "
-                    "checkpoints are addressed by name, so take another one."
+                raise self.error(
+                    (second, both[0]),
+                    f"{both[0]!r} names both a {one} and a {other}; checkpoints are addressed by name, so take another one",
                 )
         for name in document.runs:
             self._check_bases(name)
@@ -253,15 +253,11 @@ class Spec:
         line, at = [name], ("runs", name, "base")
         while base := (self.document.runs[line[-1]].base if line[-1] in self.document.runs else ""):
             if base in line:
-                raise SpecError(
-                    f"{self._at(at)}: {' begins from '.join([*line, base])}; a run cannot begin from itself."
-                )
+                raise self.error(at, f"{' begins from '.join([*line, base])}; a run cannot begin from itself")
             line.append(base)
         said = self.document.runs[name]
         if said.base_step and said.base not in self.document.runs:
-            raise SpecError(
-                f"{self._at((*at[:2], 'base_step'))}: base_step is that of a run's milestone; name the run in base."
-            )
+            raise self.error((*at[:2], "base_step"), "base_step is that of a run's milestone; name the run in base")
 
     def _check_teachers(self, name: str, line: tuple[str, ...] = ()) -> None:
         """Nobody learns from a run that begins or learns from it, in however many steps."""
@@ -322,7 +318,7 @@ class Spec:
     def _at(self, where: tuple[str, ...]) -> str:
         """FILE:LINE of the deepest key on this path that is written in the file."""
         lines = key_lines(self.text)
-        if where[:1] == ("runs",) and where[1:2] and where[1] in self._sweep_of:
+        if len(where) > 1 and where[0] == "runs" and where[1] in self._sweep_of:
             where = ("sweeps", self._sweep_of[where[1]])
         for depth in range(len(where), 0, -1):
             if where[:depth] in lines:
