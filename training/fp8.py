@@ -12,7 +12,6 @@ import torch
 from torch import nn
 
 LEAST_CAPABILITY = (8, 9)  # Ada and Hopper, the first with fp8 in their tensor cores
-STEP = 16  # what both inner dimensions of a product must divide by (cuBLASLt)
 
 
 class UnsupportedError(RuntimeError):

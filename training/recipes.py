@@ -14,6 +14,7 @@ from training.tracking import named
 
 Dtype = Literal["auto", "fp32", "bf16", "fp16", "fp8"]
 Compile = Literal["auto", "off", "on"]
+FP8_MULTIPLE = 16  # what the inner dimensions of a product in fp8 must divide by (cuBLASLt)
 
 
 class OptimisationRecipe(Recipe):
@@ -179,7 +180,7 @@ class PretrainRecipe(GPTRecipe, OptimisationRecipe):
     def _multiplies_in_fp8(self) -> Self:
         sizes = {"width": self.width, "mlp_width": self.mlp_width, "kv_heads times the width of a head":
                  self.kv_heads * self.head_width, "sequence_length": self.sequence_length}  # fmt: skip
-        odd = [f"{name} ({size})" for name, size in sizes.items() if size % 16]
+        odd = [f"{name} ({size})" for name, size in sizes.items() if size % FP8_MULTIPLE]
         if self.dtype == "fp8" and odd:
             raise ValueError(f"dtype = 'fp8' multiplies matrices whose sides divide by 16; {', '.join(odd)} does not.")
         return self
