@@ -18,6 +18,7 @@ from typing import Any
 
 GONE_SECONDS = 5.0  # a killed process closes its connections a moment before it is seen to be dead
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "DefaultCPUAllocator")  # CUDA's, and the CPU's of torch
+KILLED = "The kernel kills so when memory runs out (`dmesg` tells), and so does `kill -9`."
 
 
 class OutOfMemoryError(RuntimeError):
@@ -100,9 +101,6 @@ def together(rank: int, world_size: int) -> Iterator[None]:
             f"process {gone} of {world_size} (pid {peers[gone][1]}) was killed and left no word; the others ended with it. "
             f"{KILLED} The last checkpoint is whole."
         ) from error
-
-
-KILLED = "The kernel kills so when memory runs out (`dmesg` tells), and so does `kill -9`."
 
 
 def _gone(peers: list[tuple[str, int]], rank: int) -> int | None:

@@ -48,7 +48,7 @@ def model_type(recipe: GPTRecipe) -> str:
 
 
 def from_hf_config(config: dict[str, Any]) -> GPTRecipe:
-    """The recipe of a network whose ``config.json`` :func:`hf_config` wrote.
+    """The recipe of a network by its ``config.json``: inverse of :func:`hf_config`, and for models from elsewhere.
 
     Raises:
         ValueError: if the configuration asks for something that our networks do not have.
