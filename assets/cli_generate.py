@@ -22,6 +22,7 @@ from assets.cli import (
     open_store,
     show_json,
 )
+from pipelines.provenance.artifact import Artifact
 from pipelines.provenance.files import StoreError
 from pipelines.provenance.lineage import checkpoint
 from pipelines.provenance.manifest import PartitionKeyError
@@ -104,7 +105,12 @@ def generator_of(name: str, store: str, spec: str) -> Generator:
     return Generator.load(source_of(name, store, spec), device())
 
 
-def source_of(name: str, store: str, spec: str) -> Any:
+def source_of(name: str, store: str, spec: str) -> Artifact | Path:
+    """The checkpoint by this name in the store, or this directory.
+
+    Raises:
+        WrongUseError: if there is none.
+    """
     name = name or load_spec(spec).document.default_run
     try:
         return checkpoint(open_store(store), name)

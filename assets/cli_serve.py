@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated
 
 import typer
@@ -42,8 +43,6 @@ def serve(
         raise WrongUseError(
             f"{error.name} is not installed: pip install -e '.[serve]' brings what serving needs."
         ) from None
-    import os
-
     from training.serving.served import Served
 
     try:
