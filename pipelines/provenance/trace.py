@@ -21,7 +21,7 @@ from pipelines.consumption import planned_documents
 from pipelines.layouts import LaidOut, stream
 from pipelines.provenance.artifact import Artifact
 from pipelines.provenance.fates import FILE as FATES_FILE
-from pipelines.provenance.lineage import ancestor, ancestors, upstream_first
+from pipelines.provenance.lineage import CHECKPOINTS, ancestor, ancestors, upstream_first
 from pipelines.provenance.plan import Plan
 from pipelines.provenance.store import Store
 from pipelines.provenance.tables import read_batches
@@ -206,7 +206,7 @@ def known(store: Store, asset: str) -> list[Artifact]:
             artifact = store.open(*key)
             found[artifact.digest] = artifact
     for key in store.keys():
-        if key.asset in ("pretrained_model", "finetuned_model") and not key.part:
+        if key.asset in CHECKPOINTS and not key.part:
             for artifact in ancestors(store.open(*key)):
                 if artifact.key.asset == asset and not artifact.key.part:
                     found.setdefault(artifact.digest, artifact)

@@ -147,12 +147,12 @@ def model(mixed: Artifact, step: int, milestones: Sequence[int] = ()) -> Artifac
     return made(mixed.store, Key("pretrained_model", mixed.key.partition), [mixed], make, f"{step} {milestones}")
 
 
-def finetuned(base: Artifact, name: str) -> Artifact:
+def finetuned(base: Artifact, name: str, asset: str = "finetuned_model") -> Artifact:
     def make(draft: Draft) -> Artifact:
         draft.path("model.safetensors").write_bytes(b"tuned " + name.encode())
         return draft.seal(facts={"step": 1})
 
-    return made(base.store, Key("finetuned_model", name), [base], make)
+    return made(base.store, Key(asset, name), [base], make)
 
 
 def trained(

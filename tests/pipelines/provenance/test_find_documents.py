@@ -135,9 +135,10 @@ def test_what_nobody_was_made_from_is_not_found_after_its_source_has_moved_on(st
     assert found(store, RIVER.text) == []
 
 
-def test_what_the_base_of_a_fine_tune_was_made_from_is_found_after_the_run_was_trained_anew(store):
-    """The fine-tune is pinned to a base that its run's name no longer means; its weights have read that text."""
-    finetuned(model_of(store, [RIVER, BRIDGE]), "topic")
+@pytest.mark.parametrize("asset", ["finetuned_model", "compressed_model"])
+def test_what_the_base_of_a_model_was_made_from_is_found_after_the_run_was_trained_anew(store, asset):
+    """The model is pinned to a base that its run's name no longer means; its weights have read that text."""
+    finetuned(model_of(store, [RIVER, BRIDGE]), "topic", asset)
     model_of(store, [BRIDGE, SHORT, Written("fourth", "Another text.")])
     assert found(store, RIVER.text) == [("river", "raw_documents")]
     assert [a.counts["docs"] for a in known(store, "raw_documents")] == [3, 2]
