@@ -77,13 +77,14 @@ def model_directory(path: str, root: Path) -> tuple[Path, str]:
         raise HubFileError(f"{path!r} names a file; a model is {PREFIX}{config.repo}@{config.revision}.")
     directory = config.local().parent
     config._replace(file=TOKENIZER).local()
-    try:
-        config._replace(file=INDEX).local()
-    except HubFileError:  # it lies in one piece
-        config._replace(file=WEIGHTS).local()
-    else:
-        for name in _pieces(directory):
-            config._replace(file=name).local()
+    if not (directory / WEIGHTS).is_file():  # in the cache in one piece: the hub would be asked for an index every time
+        try:
+            config._replace(file=INDEX).local()
+        except HubFileError:  # it lies in one piece
+            config._replace(file=WEIGHTS).local()
+        else:
+            for name in _pieces(directory):
+                config._replace(file=name).local()
     return directory, f"{PREFIX}{config.repo}@{config.revision}"
 
 

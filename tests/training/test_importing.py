@@ -7,11 +7,16 @@ import json
 import pytest
 import torch
 
+from pipelines.hub_file import HubFileError
 from pipelines.provenance.manifest import Key
 from pipelines.provenance.memo import build
 from pipelines.provenance.verify import verify_artifact
 from training.importing import (
+    CONFIG,
     IMPORT_VERSION,
+    INDEX,
+    TOKENIZER,
+    WEIGHTS,
     ImportRecipe,
     ModelDirectoryError,
     files_digest,
@@ -173,3 +178,22 @@ def test_a_model_of_the_hub_comes_from_its_cache(tmp_path, monkeypatch):
         model_directory("hf://someone/small@main", tmp_path)
     with pytest.raises(ValueError, match="is not in the cache"):
         model_directory(f"hf://someone/other@{commit}", tmp_path)
+
+
+def test_a_model_of_the_hub_in_one_piece_is_asked_for_once(tmp_path, monkeypatch):
+    """Its pieces do not exist, which the cache does not remember: every plan would ask the network again."""
+    commit, asked = "c" * 40, []
+
+    def local(file):
+        asked.append(file.file)
+        if file.file == INDEX:
+            raise HubFileError("no such file")
+        (tmp_path / file.file).touch()
+        return tmp_path / file.file
+
+    monkeypatch.setattr("pipelines.hub_file.HubFile.local", local)
+    model_directory(f"hf://someone/small@{commit}", tmp_path)
+    assert asked == [CONFIG, TOKENIZER, INDEX, WEIGHTS]
+    asked.clear()
+    assert model_directory(f"hf://someone/small@{commit}", tmp_path)[0] == tmp_path
+    assert asked == [CONFIG, TOKENIZER]
