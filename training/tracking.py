@@ -131,7 +131,7 @@ class _Tracker(threading.Thread):
                 ended = self.lines.get()
             close(ended)
         except Exception as error:  # noqa: BLE001 (whatever it is, training is worth more)
-            self._fail(f"{type(error).__name__}: {error}")
+            self._fail(without_credentials(f"{type(error).__name__}: {error}"))
 
     def _fail(self, why: str) -> None:
         if not self.has_failed:
@@ -190,6 +190,11 @@ def _wandb(told: Told, first: int) -> tuple[Write, Close]:
         dir=str(told.folder), config=dict(told.parameters), settings=wandb.Settings(console="off"),
     )  # fmt: skip
     return lambda step, figures: run.log(figures, step=step), lambda is_whole: run.finish(0 if is_whole else 1)
+
+
+def without_credentials(said: str) -> str:
+    """An error without the user and password that the address of a server may hold, such as MLFLOW_TRACKING_URI."""
+    return re.sub(r"(?<=://)[^/@\s]+@", "", said)
 
 
 def _plain(name: str) -> str:

@@ -74,6 +74,17 @@ def test_a_tracker_that_fails_is_told_once_and_the_run_goes_on(told, monkeypatch
     assert "training goes on" in line
 
 
+def test_an_error_is_told_without_the_password_of_the_server(told, monkeypatch):
+    def opened(told, first):
+        raise OSError("API request to https://ada:s3cret@tracks.example:5000/api failed for ada@example.org")
+
+    monkeypatch.setitem(TRACKERS, "fake", opened)
+    said = []
+    with tracked(["fake"], told, said.append) as track:
+        track(STEPS)
+    assert "request to https://tracks.example:5000/api failed for ada@example.org" in said[0]
+
+
 def test_a_tracker_that_hangs_holds_up_no_step(told, monkeypatch):
     release = threading.Event()
 
