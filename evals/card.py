@@ -148,16 +148,25 @@ def _interval(row: dict[str, Any]) -> str:
 
 
 def _heldout(base: Artifact, checkpoint: Artifact) -> Iterable[str]:
-    names = [("this model, all held-out documents", "heldout_bpb"),
-             ("this model, those without overlap with training", "heldout_bpb_clean"),
-             ("token trigram", "trigram_bpb"), ("token bigram", "bigram_bpb"), ("token unigram", "unigram_bpb")]  # fmt: skip
-    rows = [[told, f"{base.facts[name]:.4f}"] for told, name in names if base.facts.get(name) is not None]
-    if checkpoint.key.asset == "compressed_model":
-        rows = [[told.replace("this model", "its base, by its own arithmetic"), value] for told, value in rows]
-        rows = [[told, f"{checkpoint.facts[name]:.4f}"] for told, name in (
-            ("this model, all held-out documents", "heldout_bpb"), ("its base, in fp32 as this one", "base_heldout_bpb"))] + rows  # fmt: skip
+    is_compressed = checkpoint.key.asset == "compressed_model"
+    trained = "its base, by its own arithmetic" if is_compressed else "this model"
+    rows = _facts_told(base, {
+        f"{trained}, all held-out documents": "heldout_bpb",
+        f"{trained}, those without overlap with training": "heldout_bpb_clean",
+        "token trigram": "trigram_bpb", "token bigram": "bigram_bpb", "token unigram": "unigram_bpb",
+    })  # fmt: skip
+    if is_compressed:
+        own = {"this model, all held-out documents": "heldout_bpb", "its base, in fp32 as this one": "base_heldout_bpb"}
+        rows = _facts_told(checkpoint, own) + rows
     if rows:
         yield "## Held-out text\n\n" + _table(["predictor", "bits per byte"], rows)
+
+
+def _facts_told(artifact: Artifact, names: dict[str, str]) -> list[list[str]]:
+    """A row for each fact that there is."""
+    return [
+        [told, f"{artifact.facts[name]:.4f}"] for told, name in names.items() if artifact.facts.get(name) is not None
+    ]
 
 
 def _limits(checkpoint: Artifact, rows: Sequence[dict[str, Any]]) -> str:
