@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
 COMPRESSION_VERSION = "1"
 MODEL = "model.safetensors"
-COMPRESSION = "compression"  # in the header of its weights: the method
 PROBES = 8  # pieces of held-out documents whose logits are compared
 
 
@@ -133,6 +132,7 @@ def projections(base: Artifact, weights: Mapping[str, Tensor], recipe: Compressi
 def _save(
     path: Path, base: Artifact, recipe: CompressionRecipe, weights: Mapping[str, Tensor], names: Sequence[str]
 ) -> None:
+    from training.networks import COMPRESSION
     from training.pruning import pruned, sparse
     from training.quantisation import is_embedding, quantised
     from training.weights import save_weights, weights_metadata
@@ -219,64 +219,21 @@ def _measured(base: Artifact, path: Path) -> dict[str, Any]:
     import torch
 
     from training.heldout import document_losses, load_documents, piece_losses, pieces, scores
+    from training.networks import network_of
 
     heldout = base.input("mixture").input("heldout_shards")
     documents = load_documents([JobPart.of(p, p.key.part) for p in heldout.parts() if p.counts.get("docs", 0)])
     config = base.json("config.json")
-    cut = pieces(documents, from_hf_config(config).sequence_length, config["eos_token_id"])
+    shape = from_hf_config(config)
+    cut = pieces(documents, shape.sequence_length, config["eos_token_id"])
     overlap = float(base.manifest.recipe.get("clean_overlap", 0.5))
-    networks = {"base_": loaded(config, base.local(MODEL)), "": loaded(config, path)}
+    networks = {"base_": network_of(shape, base.local(MODEL)), "": network_of(shape, path)}
     found: dict[str, Any] = {}
     for name, network in networks.items():
         losses = document_losses(documents, cut, piece_losses(network, cut, torch.device("cpu")))
         told = scores(documents, losses, overlap)
         found |= {f"{name}heldout_bpb": told["bpb"], f"{name}heldout_bpb_clean": told["bpb_clean"]}
     return found | _logits(networks["base_"], networks[""], [piece.tokens for piece in cut[:PROBES]])
-
-
-def loaded(config: Mapping[str, Any], path: Path) -> GPT:
-    """The network of a weight file, compressed or not, ready to be asked."""
-    from training.models.gpt import GPT
-    from training.models.names import ours
-    from training.weights import load_weights
-
-    recipe = from_hf_config(dict(config))
-    network = GPT(recipe)
-    network.load_state_dict(ours(recipe, load_weights(path)))
-    return as_stored(network, path).eval()
-
-
-def as_stored(network: Any, path: Path) -> Any:
-    """The network, computing as its file asks: with quantised activations if the method has them."""
-    from safetensors.torch import load_file
-
-    from training.quantisation import with_dynamic_projections
-    from training.weights import weights_metadata
-
-    if weights_metadata(path).get(COMPRESSION) != "int8_dynamic":
-        return network
-    return with_dynamic_projections(network, load_file(str(path)))
-
-
-def write_plain(source: Path, out: Path) -> None:
-    """A weight file that transformers loads: the same bytes, or restored float32 weights of a compressed one.
-
-    Raises:
-        ValueError: if its activations are quantised, which plain weights cannot say.
-    """
-    from training.weights import load_weights, save_weights, weights_metadata
-
-    header = weights_metadata(source)
-    method = header.get(COMPRESSION, "")
-    if method == "int8_dynamic":
-        raise ValueError(
-            "its activations are quantised as they come (int8_dynamic), which transformers cannot do from plain weights: "
-            "export the base, or a compression with method = 'int8'."
-        )
-    if method:
-        save_weights(out, load_weights(source), {name: value for name, value in header.items() if name != "format"})
-    else:
-        shutil.copyfile(source, out)
 
 
 def _logits(base: GPT, compressed: GPT, texts: Sequence[Any]) -> dict[str, float]:

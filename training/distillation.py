@@ -13,10 +13,9 @@ from torch import Tensor
 
 from training.job import Job
 from training.models.gpt import GPT
-from training.models.names import ours
+from training.networks import network_of
 from training.objectives import NextToken
 from training.recipes import PretrainRecipe
-from training.weights import load_weights
 
 
 class Distilled(NextToken):
@@ -71,8 +70,7 @@ def distilled(network: GPT, job: Job, recipe: PretrainRecipe) -> Distilled:
     """The objective of a job with a teacher."""
     assert job.teacher is not None
     assert job.teacher_model is not None
-    teacher = GPT(job.teacher_model)
-    teacher.load_state_dict(ours(job.teacher_model, load_weights(job.teacher.path)))
+    teacher = network_of(job.teacher_model, job.teacher.path)
     return Distilled(
         network, teacher, recipe.distil_weight, recipe.distil_temperature, recipe.label_smoothing, recipe.z_loss
     )

@@ -17,14 +17,14 @@ from pipelines.provenance.artifact import Artifact
 from pipelines.provenance.lineage import ancestors
 from pipelines.provenance.recipe import canonical_json
 from pipelines.tokenizer_file import size_of
-from training.compress import write_plain
 from training.models.classifier import GPTClassifier
 from training.models.config import from_hf_config
 from training.models.encoder import Encoder
 from training.models.gpt import GPT
 from training.models.names import ours
 from training.models.recipe import GPTRecipe
-from training.weights import load_weights
+from training.networks import COMPRESSION
+from training.weights import load_weights, save_weights, weights_metadata
 
 TOLERANCE = 1e-5  # of logits; equal kernels give 0.0
 SAMPLE = "Return the index of the first column. Raises ValueError if é or 漢字 is not found.\n\n    >>> x[0]"
@@ -59,7 +59,7 @@ def export(artifact: Artifact, out: Path) -> dict[str, Any]:
 
 def _exported(artifact: Artifact, out: Path) -> dict[str, Any]:
     config = artifact.json("config.json")
-    write_plain(artifact.local("model.safetensors"), out / "model.safetensors")
+    _write_plain(artifact.local("model.safetensors"), out / "model.safetensors")
     shutil.copyfile(artifact.local("tokenizer.json"), out / "tokenizer.json")
     _write(out / "config.json", config)
     _write(out / "tokenizer_config.json", tokenizer_config(config, artifact.json("tokenizer.json")))
@@ -75,6 +75,25 @@ def _exported(artifact: Artifact, out: Path) -> dict[str, Any]:
     _check_tokenizer(artifact, out)
     files = sorted(path.name for path in out.iterdir())
     return {"architecture": config["architectures"][0], "files": files, "max_logit_difference": difference}
+
+
+def _write_plain(source: Path, out: Path) -> None:
+    """A weight file that transformers loads: the same bytes, or restored float32 weights of a compressed one.
+
+    Raises:
+        ValueError: if its activations are quantised, which plain weights cannot say.
+    """
+    header = weights_metadata(source)
+    method = header.get(COMPRESSION, "")
+    if method == "int8_dynamic":
+        raise ValueError(
+            "its activations are quantised as they come (int8_dynamic), which transformers cannot do from plain weights: "
+            "export the base, or a compression with method = 'int8'."
+        )
+    if method:
+        save_weights(out, load_weights(source), {name: value for name, value in header.items() if name != "format"})
+    else:
+        shutil.copyfile(source, out)
 
 
 def tokenizer_config(config: dict[str, Any], tokenizer: dict[str, Any]) -> dict[str, Any]:

@@ -11,15 +11,13 @@ import torch
 from torch import Tensor
 
 from pipelines.provenance.artifact import Artifact
-from training.compress import as_stored
 from training.continuation import Continuation
 from training.decoding import Decoder, last_logits, written
 from training.models.cache import KVCache
 from training.models.config import from_hf_config
 from training.models.gpt import GPT
-from training.models.names import ours
+from training.networks import network_of
 from training.sampling import Sampling
-from training.weights import load_weights
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -55,12 +53,7 @@ class Generator:
         recipe = from_hf_config(config)
         if recipe.objective == "masked":
             raise ValueError(f"{path('config.json')} is an encoder's: it fills in hidden tokens and writes no text.")
-        model = GPT(recipe)
-        weights = load_weights(path("model.safetensors"))
-        if "score.weight" in weights:
-            raise ValueError(f"{path('model.safetensors')} is a classifier, it cannot write text.")
-        model.load_state_dict(ours(recipe, weights))
-        model = as_stored(model, path("model.safetensors"))
+        model = network_of(recipe, path("model.safetensors"))
         end = config["eos_token_id"]
         end = end[0] if isinstance(end, list) else end  # as models from elsewhere may have it
         return cls(model, Tokenizer.from_file(str(path("tokenizer.json"))), end, device, config.get("bos_token_id"))

@@ -16,9 +16,11 @@ from pipelines.provenance.manifest import Key
 from pipelines.provenance.memo import build, rematerialize
 from pipelines.provenance.trace import Tracer
 from pipelines.provenance.verify import verify_artifact
-from training.compress import COMPRESSION_VERSION, CompressionRecipe, compress, loaded
+from training.compress import COMPRESSION_VERSION, CompressionRecipe, compress
 from training.export import export
 from training.generate import Generator
+from training.models.config import from_hf_config
+from training.networks import network_of
 from training.weights import load_weights, weights_metadata
 
 
@@ -75,8 +77,8 @@ def test_compressing_again_gives_the_same_bytes(base, eight):
 
 
 def test_the_logits_error_is_that_of_the_restored_weights(base, eight):
-    config = base.json("config.json")
-    here, there = (loaded(config, each.local("model.safetensors")) for each in (base, eight))
+    shape = from_hf_config(base.json("config.json"))
+    here, there = (network_of(shape, each.local("model.safetensors")) for each in (base, eight))
     tokens = torch.arange(64).view(2, 32)
     with torch.no_grad():
         off, whole = (here(tokens) - there(tokens)).norm(), here(tokens).norm()
