@@ -53,6 +53,10 @@ class Gated(Generator):
     def rows(self, *prompts, max_tokens=3):
         return [self.continuation(prompt, max_tokens, temperature=0.0) for prompt in prompts]
 
+    def wait_for_one(self):
+        """Until one more is being written."""
+        assert self.joined.acquire(timeout=60)
+
     def open(self):
         self.gated = False
         self.permits.release(1000)
@@ -74,7 +78,7 @@ def make():
     for engine, generator in engines:
         generator.open()
         engine.stop()
-        engine.join()
+        engine.join(60)
 
 
 @pytest.fixture
@@ -262,6 +266,14 @@ def test_fields_that_ask_for_nothing_are_taken(client):
     assert ask(client, max_tokens=0, echo=True).json()["choices"][0]["text"] == "w5 w9"
 
 
+def test_a_fault_of_the_server_itself_is_told_in_the_same_shape(make, monkeypatch):
+    service = make(Gated())
+    monkeypatch.setattr(service, "check", lambda request: {}["secret"])
+    answer = TestClient(make_app(service), base_url=URL, raise_server_exceptions=False).get("/v1/models")
+    assert (answer.status_code, answer.json()["error"]["type"]) == (500, "server_error")
+    assert "secret" not in answer.text
+
+
 def test_other_paths_methods_and_kinds_are_errors_of_the_same_shape(client, make):
     for answer, status in [
         (client.get("/v1/nothing"), 404),
@@ -325,12 +337,12 @@ def test_what_waits_together_is_written_in_one_batch(make):
     first, second, third = writer.rows("w5", "w6", "w7")
     tell = lambda piece: piece.finish_reason and done.release()  # noqa: E731
     service.engine.submit([first], tell)
-    writer.joined.acquire()  # it is being written, alone
+    writer.wait_for_one()  # it is being written, alone
     service.engine.submit([second], tell)
     service.engine.submit([third], tell)
     writer.permits.release(4)
     for _ in range(3):
-        done.acquire()
+        assert done.acquire(timeout=60)
     assert writer.batches == [1, 3, 3, 2]  # the others joined it after its first token
     assert [row.text for row in (first, second, third)] == ["w5 w5 w5", "w6 w6 w6", "w7 w7 w7"]
 
@@ -340,7 +352,7 @@ def test_more_than_may_wait_is_told_to_come_again(make):
     service = make(writer, max_rows=1, max_waiting=1)
     running, waiting, refused = writer.rows("w5", "w6", "w7")
     service.engine.submit([running], lambda piece: None)
-    writer.joined.acquire()
+    writer.wait_for_one()
     service.engine.submit([waiting], lambda piece: None)
     with pytest.raises(BusyError, match="1 continuations are being written and 1 wait"):
         service.engine.submit([refused], lambda piece: None)
@@ -356,14 +368,15 @@ def test_stopping_completes_what_is_written_and_refuses_what_waits(make):
     service, told = make(writer, max_rows=1), []
     running, waiting, late = writer.rows("w5", "w6", "w7")
     service.engine.submit([running], told.append)
-    writer.joined.acquire()
+    writer.wait_for_one()
     service.engine.submit([waiting], told.append)
     service.engine.stop()
     assert told[0].row is waiting
     with pytest.raises(StoppingError):
         service.engine.submit([late], told.append)
     writer.open()
-    service.engine.join()
+    service.engine.join(60)
+    assert not service.engine.is_alive
     assert (running.finish_reason, running.text) == ("length", "w5 w5 w5")
     assert not waiting.tokens
     client = TestClient(make_app(service), base_url=URL)
@@ -411,14 +424,14 @@ def test_a_client_that_goes_stops_its_texts(make, stream):
                  "asgi": {"spec_version": "2.3"}, "root_path": "", "server": ("localhost", 80)}  # fmt: skip
         task = asyncio.create_task(app(scope, receive, send))
         for _ in range(2):
-            await asyncio.to_thread(writer.joined.acquire)
+            await asyncio.to_thread(writer.wait_for_one)
         gone.set()
         await task
 
     asyncio.run(talk())
     service.engine.submit([other], lambda piece: piece.finish_reason and ended.set())
     writer.open()
-    ended.wait()
+    assert ended.wait(60)
     assert other.text == "w7 w7 w7"
     assert writer.batches[0] == 2
     assert set(writer.batches[1:]) == {1}  # both have left, long before their twelve tokens

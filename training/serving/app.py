@@ -209,6 +209,10 @@ def make_app(service: Service) -> Starlette:
         assert isinstance(error, HTTPException)
         return _told(ApiError(error.status_code, f"{request.method} {request.url.path}: {error.detail}."))
 
+    async def failed(request: Request, error: Exception) -> Response:
+        del request, error  # which is raised again behind this answer, into the log
+        return _told(_failure(FAILED))
+
     routes = [
         route("/v1/completions", service.completions, "POST"),
         route("/v1/chat/completions", service.chat, "POST"),
@@ -217,7 +221,7 @@ def make_app(service: Service) -> Starlette:
         route("/health", service.health),
         route("/metrics", service.metrics),
     ]
-    return Starlette(routes=routes, exception_handlers={HTTPException: elsewhere})
+    return Starlette(routes=routes, exception_handlers={HTTPException: elsewhere, Exception: failed})
 
 
 def _told(error: ApiError) -> Response:
