@@ -65,7 +65,7 @@ def run(
     if not name:
         raise SpecError("stemma.toml has no default_run; name a run: " + ", ".join(the_spec.document.runs))
     if name not in the_spec.document.sweeps:
-        the_spec.run(name)
+        _check_run(the_spec, name)
     if unknown := [asset for asset in select or [] if asset not in ORDER]:
         raise SpecError(f"--select {unknown[0]}: no such asset; there are {', '.join(ORDER)}.")
     forced = frozenset(select or ORDER) if force else frozenset()
@@ -83,6 +83,14 @@ def run(
         show_json({"run": name, "built": computed, "seconds": round(seconds, 1), **summary(the_spec, the_store, name)})
     else:
         show_summary(console, the_spec, the_store, name, computed, seconds)
+
+
+def _check_run(spec: Spec, name: str) -> None:
+    for kind, models in (("fine-tune", spec.document.finetunes), ("compression", spec.document.compressions)):
+        if name in models and name not in spec.document.runs:
+            base = models[name].base
+            raise SpecError(f"{name} is a {kind} and is built with its base: stemma run {base}.")
+    spec.run(name)
 
 
 def _show_plan(steps: list[Any], as_json: bool) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,14 +12,30 @@ from torch import Tensor
 from pipelines.provenance.artifact import Artifact
 from training.continuation import Continuation
 from training.decoding import Decoder, last_logits, written
+from training.importing import model_files, table
 from training.models.cache import KVCache
 from training.models.config import from_hf_config
 from training.models.gpt import GPT
 from training.networks import network_of
 from training.sampling import Sampling
+from training.weights import not_finite
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
+
+
+def tokenizer_of(path: Path) -> Tokenizer:
+    """What splits texts into tokens and back.
+
+    Raises:
+        ValueError: if the file describes none.
+    """
+    from tokenizers import Tokenizer
+
+    try:
+        return Tokenizer.from_file(str(path))
+    except Exception as error:  # noqa: BLE001 - the library raises no class of its own
+        raise ValueError(f"{path}: no tokenizer.json that tokenizers reads ({error}).") from None
 
 
 class Generator:
@@ -42,21 +57,26 @@ class Generator:
         """From a sealed model, or a directory with model.safetensors, config.json and tokenizer.json.
 
         Raises:
-            ValueError: if it is no language model of ours.
+            ValueError: if it is no language model of ours, or files of the directory are missing or damaged.
         """
-        from tokenizers import Tokenizer
 
         def path(name: str) -> Path:
             return source.local(name) if isinstance(source, Artifact) else source / name
 
-        config = json.loads(path("config.json").read_bytes())
+        if isinstance(source, Path):
+            model_files(source)
+        config = table(path("config.json"))
         recipe = from_hf_config(config)
         if recipe.objective == "masked":
             raise ValueError(f"{path('config.json')} is an encoder's: it fills in hidden tokens and writes no text.")
         model = network_of(recipe, path("model.safetensors"))
-        end = config["eos_token_id"]
+        if broken := not_finite(model.state_dict()):
+            raise ValueError(f"{path('model.safetensors')}: {broken} has numbers that are none (NaN or infinite).")
+        end = config.get("eos_token_id")
+        if end is None or end == []:
+            raise ValueError(f"{path('config.json')}: has no eos_token_id, the token that ends a text; add it.")
         end = end[0] if isinstance(end, list) else end  # as models from elsewhere may have it
-        return cls(model, Tokenizer.from_file(str(path("tokenizer.json"))), end, device, config.get("bos_token_id"))
+        return cls(model, tokenizer_of(path("tokenizer.json")), end, device, config.get("bos_token_id"))
 
     def encode(self, text: str) -> list[int]:
         return self.tokenizer.encode(text, add_special_tokens=False).ids

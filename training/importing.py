@@ -102,8 +102,9 @@ def shape_of(directory: Path) -> GPTRecipe:
     Raises:
         ModelDirectoryError: if it is none of ours.
     """
+    config = table(directory / CONFIG)
     try:
-        return from_hf_config(_json(directory / CONFIG))
+        return from_hf_config(config)
     except (ValueError, KeyError, TypeError) as error:
         raise ModelDirectoryError(f"{directory / CONFIG}: {error}") from None
 
@@ -120,7 +121,7 @@ def import_model(directory: Path, recipe: ImportRecipe, draft: Draft) -> Artifac
         raise ModelDirectoryError(
             f"{directory}: its files have digest {found[:12]}…, the recipe says {recipe.files_digest[:12]}…. Run again."
         )
-    shape, config = shape_of(directory), _json(directory / CONFIG)
+    shape, config = shape_of(directory), table(directory / CONFIG)
     weights, difference = compared(directory, shape)
     if not difference <= TOLERANCE:
         raise ModelDirectoryError(
@@ -161,22 +162,31 @@ def compared(directory: Path, shape: GPTRecipe) -> tuple[dict[str, Tensor], floa
     """The weights as transformers names them, in float32, and how far our logits are from those that it computes."""
     import torch
     import transformers
+    from safetensors import SafetensorError
 
     from training.models.encoder import Encoder
     from training.models.gpt import GPT
     from training.models.names import ours
+    from training.weights import not_finite
 
     loader: Any = (
         transformers.AutoModelForMaskedLM if shape.objective == "masked" else transformers.AutoModelForCausalLM
     )
-    theirs, info = loader.from_pretrained(
-        str(directory), output_loading_info=True, local_files_only=True, dtype=torch.float32, use_safetensors=True
-    )
+    try:
+        theirs, info = loader.from_pretrained(
+            str(directory), output_loading_info=True, local_files_only=True, dtype=torch.float32, use_safetensors=True
+        )
+    except SafetensorError as error:
+        raise ModelDirectoryError(
+            f"{directory}: its weights are not whole ({error}). Fetch or copy them again."
+        ) from None
     if absent := sorted(map(str, info["missing_keys"])):
         raise ModelDirectoryError(f"{directory}: its weights lack {', '.join(absent[:3])}; the files are not whole.")
     weights = {
         name: weight for name, weight in theirs.state_dict().items() if not (shape.tied and name == "lm_head.weight")
     }
+    if broken := not_finite(weights):
+        raise ModelDirectoryError(f"{directory}: {broken} of its weights has numbers that are none (NaN or infinite).")
     network = Encoder(shape, mask_id=-1) if shape.objective == "masked" else GPT(shape)
     network.load_state_dict(ours(shape, weights), assign=True)
     length = min(PROBED, shape.sequence_length)
@@ -187,10 +197,15 @@ def compared(directory: Path, shape: GPTRecipe) -> tuple[dict[str, Tensor], floa
 
 
 def _pieces(directory: Path) -> list[str]:
-    return sorted(set(_json(directory / INDEX).get("weight_map", {}).values()))
+    return sorted(set(table(directory / INDEX).get("weight_map", {}).values()))
 
 
-def _json(path: Path) -> dict[str, Any]:
+def table(path: Path) -> dict[str, Any]:
+    """What a JSON file of a model holds.
+
+    Raises:
+        ModelDirectoryError: if it is no JSON, or no table.
+    """
     try:
         found = json.loads(path.read_bytes())
     except (OSError, ValueError) as error:

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -54,8 +55,22 @@ def save_weights(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[st
 
 
 def load_weights(path: Path) -> dict[str, Tensor]:
-    """Tensors by name; those of a compressed model as plain matrices."""
-    return dense(restored(load_file(str(path))))
+    """Tensors by name; those of a compressed model as plain matrices.
+
+    Raises:
+        ValueError: if it is no safetensors file, or not all of one.
+    """
+    try:
+        return dense(restored(load_file(str(path))))
+    except SafetensorError as error:
+        raise ValueError(
+            f"{path}: no safetensors file, or not all of one ({error}). Copy or export it again."
+        ) from None
+
+
+def not_finite(weights: Mapping[str, Tensor]) -> str:
+    """The first tensor with a NaN or an infinity, or the empty string."""
+    return next((name for name in sorted(weights) if not bool(weights[name].isfinite().all())), "")
 
 
 def weights_metadata(path: Path) -> dict[str, str]:

@@ -40,6 +40,13 @@ def test_a_compression_is_made_from_its_base_and_scored_as_one_more_checkpoint(b
     assert wanted(spec)["compression"] == ["demo-int8", "demo-thin"]
 
 
+@pytest.mark.parametrize(("name", "kind"), [("demo-int8", "compression"), ("demo-source", "fine-tune")])
+def test_what_is_built_with_its_base_says_so_when_it_is_run(blank, stemma, name, kind):
+    blank.spec_path.write_text(blank.spec_path.read_text() + COMPRESSIONS)
+    told = stemma(blank, "run", name, code=2)
+    assert f"{name} is a {kind} and is built with its base: stemma run demo." in " ".join(told.split())
+
+
 def test_a_run_builds_its_compressions(outline, stemma):
     outline.spec_path.write_text(outline.spec_path.read_text() + COMPRESSIONS)
     steps = stemma.json(outline, "run", "demo", "--dry-run")

@@ -131,6 +131,30 @@ def test_weights_that_compute_something_else_are_refused(tmp_path, own_world, mo
     assert own_world.store.get(Key("imported_model", "theirs")) is None
 
 
+def test_torn_weights_are_refused_with_the_directory(tmp_path, own_world):
+    saved(tmp_path / "model", "llama")
+    torn = tmp_path / "model" / "model.safetensors"
+    torn.write_bytes(torn.read_bytes()[:5000])
+    with pytest.raises(ModelDirectoryError, match=r"model: its weights are not whole"):
+        imported(own_world.store, tmp_path / "model")
+
+
+def test_weights_that_are_no_numbers_are_refused_by_name(tmp_path, own_world):
+    theirs = saved(tmp_path / "model", "llama")
+    theirs.model.norm.weight.data[3] = float("nan")
+    theirs.save_pretrained(tmp_path / "model")
+    with pytest.raises(ModelDirectoryError, match=r"model\.norm\.weight of its weights has numbers that are none"):
+        imported(own_world.store, tmp_path / "model")
+
+
+def test_a_config_that_is_no_json_is_told_with_its_path_once(tmp_path):
+    saved(tmp_path / "model", "llama")
+    (tmp_path / "model" / "config.json").write_text('{"a": 1')
+    with pytest.raises(ModelDirectoryError, match=r"config\.json: cannot be read") as told:
+        shape_of(tmp_path / "model")
+    assert str(told.value).count("config.json") == 1
+
+
 def test_pickled_weights_are_not_read(tmp_path):
     saved(tmp_path / "model", "llama")
     (tmp_path / "model" / "model.safetensors").rename(tmp_path / "model" / "pytorch_model.bin")

@@ -151,8 +151,31 @@ def test_a_classifier_writes_no_text(folder):
 def test_a_torn_weight_file_is_not_loaded(folder):
     path = folder / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(Exception, match=r"(?i)incomplete|too large|invalid"):
+    with pytest.raises(ValueError, match=r"model\.safetensors: no safetensors file, or not all of one"):
         Generator.load(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("tokenizer.json", None, r"tokenizer\.json is missing; there are config\.json, model\.safetensors"),
+        ("model.safetensors", None, r"model\.safetensors is missing"),
+        ("tokenizer.json", "{", r"tokenizer\.json: no tokenizer\.json that tokenizers reads"),
+        ("config.json", '{"a": 1', r"config\.json: cannot be read"),
+        ("config.json", "[]", r"config\.json: holds no table"),
+    ],
+)
+def test_a_directory_that_is_not_whole_is_refused_with_the_file(folder, name, content, told):
+    (folder / name).unlink()
+    if content is not None:
+        (folder / name).write_text(content)
+    with pytest.raises(ValueError, match=told):
+        Generator.load(folder)
+
+
+def test_weights_that_are_no_numbers_are_named_before_anything_is_written(folder):
+    with pytest.raises(ValueError, match=r"model\.norm\.weight has numbers that are none"):
+        Generator.load(changed(folder, lambda w: w["model.norm.weight"].fill_(float("nan"))))
 
 
 def test_half_precision_weights_are_read_into_the_networks_own(folder):
