@@ -181,7 +181,8 @@ def _check(
     def check(context: dg.AssetCheckExecutionContext, workspace: Workspace) -> dg.AssetCheckResult:
         artifact = workspace.open_store().open(asset_name, context.op_execution_context.partition_key)
         passed, found = rule(artifact)
-        return dg.AssetCheckResult(passed=passed, metadata={**found, "manifest": artifact.digest})
+        told = " ".join((rule.__doc__ or "").split())
+        return dg.AssetCheckResult(passed=passed, metadata={**found, "manifest": artifact.digest}, description=told)
 
     return check
 

@@ -60,8 +60,8 @@ def law_of_sweep(store: Store, sweep: str) -> Artifact:
     if found is None:
         there = sorted({key.partition for key in store.keys() if key.asset == ASSET})
         raise WrongUseError(
-            f"no scaling law of {sweep!r} in {store.url}; there are: {', '.join(there) or 'none'}. Write a table "
-            f"[sweeps.{sweep}] into stemma.toml, then `stemma run {sweep}`."
+            f"no scaling law of {sweep!r} in {store.url}; there are: {', '.join(there) or 'none'}. "
+            f"`stemma run {sweep}` makes it from the table [sweeps.{sweep}] of stemma.toml."
         )
     return found
 

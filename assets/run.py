@@ -176,6 +176,18 @@ def execute(key: Key, instance: dg.DagsterInstance, *, force: bool = False) -> N
         _raise_failure(key, result)
 
 
+def refusals(result: dg.ExecuteInProcessResult) -> str:
+    """What the blocking checks that failed expect, and the figures that they found."""
+    told = []
+    for event in result.all_events:
+        if event.event_type_value != "ASSET_CHECK_EVALUATION" or event.asset_check_evaluation_data.passed:
+            continue
+        check = event.asset_check_evaluation_data
+        found = ", ".join(f"{name} {value.value}" for name, value in check.metadata.items() if name != "manifest")
+        told.append(f"check {check.check_name} failed. Expected: {check.description or ''} Found: {found}.")
+    return " ".join(told)
+
+
 def _raise_failure(key: Key, result: dg.ExecuteInProcessResult) -> None:
     for event in result.all_events:
         if event.is_step_failure:
@@ -187,7 +199,9 @@ def _raise_failure(key: Key, result: dg.ExecuteInProcessResult) -> None:
             names = {link.cls_name for link in chain}
             message = (chain[-1].message or "").strip()
             message = re.sub(rf"^[\w.]*{chain[-1].cls_name}: ", "", message)
-            if names & {"GateRefused", "DagsterAssetCheckFailedError"}:
+            if "DagsterAssetCheckFailedError" in names:
+                raise RefusedError(f"{key}: {refusals(result) or message}")
+            if "GateRefused" in names:
                 raise RefusedError(f"{key}: {message}")
             raise StoreError(f"{key} failed: {message} (full log: `stemma ui`, run {result.run_id})")
     raise StoreError(f"{key} failed; see run {result.run_id} in `stemma ui`.")
