@@ -203,6 +203,10 @@ def _raise_failure(key: Key, result: dg.ExecuteInProcessResult) -> None:
                 raise RefusedError(f"{key}: {refusals(result) or message}")
             if "GateRefused" in names:
                 raise RefusedError(f"{key}: {message}")
+            if "DagsterExecutionInterruptedError" in names:
+                raise StoreError(
+                    f"{key} was interrupted. The same command goes on: a training from its last checkpoint."
+                )
             raise StoreError(f"{key} failed: {message} (full log: `stemma ui`, run {result.run_id})")
     raise StoreError(f"{key} failed; see run {result.run_id} in `stemma ui`.")
 

@@ -151,6 +151,19 @@ def test_a_blocking_check_refuses_and_nothing_below_is_built(place, unsound):
     assert runs(place) == [("poems/1", "FAILURE")]
 
 
+def test_an_interruption_is_told_with_how_to_go_on(place, monkeypatch):
+    from dagster._core.errors import DagsterExecutionInterruptedError
+
+    from assets import blueprint_corpus
+
+    def interrupted(recipe, draft, *, path):
+        raise DagsterExecutionInterruptedError
+
+    monkeypatch.setattr(blueprint_corpus.ingest, "ingest", interrupted)
+    with pytest.raises(StoreError, match=r"raw_documents\[poems/1\] was interrupted\. The same command goes on"):
+        run(place, "raw_documents")
+
+
 def test_what_was_refused_stays_refused_though_the_memo_knows_it(place, unsound):
     for _ in range(2):
         with pytest.raises(RefusedError):
