@@ -45,10 +45,7 @@ class Distilled(NextToken):
         documents_BT = None if documents_BT is None else documents_BT[:, 1:]
         logits_NV = self.network(tokens_BT[:, :-1], documents_BT=documents_BT).flatten(0, 1).float()
         taught_NV = self._taught(tokens_BT[:, :-1], documents_BT)
-        hard_N = F.cross_entropy(
-            logits_NV, tokens_BT[:, 1:].flatten(), reduction="none", label_smoothing=self.label_smoothing
-        )
-        hard_N = hard_N + self.z_loss * logits_NV.logsumexp(-1).square()
+        hard_N = self.costs(logits_NV, tokens_BT[:, 1:].flatten())
         costs_N = (1 - self.weight) * hard_N + self.weight * softened(logits_NV, taught_NV, self.temperature)
         return (costs_N.view(len(tokens_BT), -1) * (1.0 if weights_BT is None else weights_BT)).sum()
 

@@ -51,11 +51,13 @@ class NextToken(Objective[GPT]):
             return self.network.loss(tokens_BT, weights_BT, documents_BT)
         logits_BTV, targets_BT = self.network(tokens_BT[:, :-1], documents_BT=documents_BT), tokens_BT[:, 1:]
         logits_NV = logits_BTV.flatten(0, 1).float()
-        costs_N = F.cross_entropy(
-            logits_NV, targets_BT.flatten(), reduction="none", label_smoothing=self.label_smoothing
-        )
-        costs_BT = (costs_N + self.z_loss * logits_NV.logsumexp(-1).square()).view(targets_BT.shape)
+        costs_BT = self.costs(logits_NV, targets_BT.flatten()).view(targets_BT.shape)
         return (costs_BT * (1.0 if weights_BT is None else weights_BT)).sum()
+
+    def costs(self, logits_NV: Tensor, targets_N: Tensor) -> Tensor:
+        """Cross-entropy, its targets smoothed, and the price of large logits; nats, [N] for N targets."""
+        costs_N = F.cross_entropy(logits_NV, targets_N, reduction="none", label_smoothing=self.label_smoothing)
+        return costs_N + self.z_loss * logits_NV.logsumexp(-1).square()
 
 
 class HiddenTokens(Objective[Encoder]):
