@@ -37,9 +37,14 @@ class RunFacts:
         """Of the checkpoint with this name.
 
         Raises:
-            StoreError: if there is no such checkpoint; the message lists what there is.
+            StoreError: if there is no such checkpoint (the message lists what there is), or nothing was trained for it.
         """
         found = checkpoint(store, name)
+        if "losses.arrow" not in found.names():
+            raise StoreError(
+                f"{found.key} has no losses.arrow: it was not trained here. A report is of a run, a fine-tune or a pruned "
+                "model that has recovered."
+            )
         heldout = found.json("heldout.json") if "heldout.json" in found.names() else {}
         table = found.table("losses.arrow")
         planned = found if "plan.json" in found.names() else found.input("mixture")

@@ -168,6 +168,13 @@ def test_what_does_not_exist_is_told(own_library, stemma, arguments, told):
     assert told in stemma(own_library, "report", *arguments, code=2)
 
 
+def test_a_model_that_was_not_trained_has_no_report(own_library, stemma):
+    base = own_library.store.open("pretrained_model", "demo")
+    own_library.seal(Key("compressed_model", "small"), lambda draft: draft.write_json("config.json", {}), [base])
+    told = " ".join(stemma(own_library, "report", "small", code=2).split())
+    assert "compressed_model[small] has no losses.arrow: it was not trained here" in told
+
+
 def test_what_was_published_still_verifies_with_a_report_beside_it(own_library, stemma):
     publish(own_library, "demo")
     written(own_library, stemma, "demo")
