@@ -72,7 +72,7 @@ def looked_up(wanted, keys, slots):
 def spans(data, offsets, bounds, whose, goes):
     """Longest runs of units that go, int64 [spans, 5]: text, start and stop in its bytes, start and length in characters.
 
-    Blank lines that would then begin or end the text go as well.
+    Blank lines that would then begin or end the text go as well, and all of it where nothing but blanks would stay.
     """
     out = np.empty((np.count_nonzero(goes), 5), np.int64)
     count = unit = 0
@@ -97,7 +97,38 @@ def spans(data, offsets, bounds, whose, goes):
         row[0], row[1], row[2] = doc, start - begin, stop - begin
         row[3], row[4] = _characters(data, begin, start), _characters(data, start, stop)
         count += 1
-    return out[:count].copy()
+    return _without_blanks(data, offsets, out[:count])
+
+
+@njit(cache=True, nogil=True)
+def _without_blanks(data, offsets, out):
+    """The same spans, one for all of a text of which they leave nothing but blanks."""
+    kept = first = 0
+    while first < out.shape[0]:
+        doc, last, at, is_blank = out[first, 0], first, np.int64(0), True
+        begin, end = offsets[doc], offsets[doc + 1]
+        while last < out.shape[0] and out[last, 0] == doc:
+            is_blank = is_blank and _all_white(data, begin + at, begin + out[last, 1])
+            at = out[last, 2]
+            last += 1
+        if is_blank and _all_white(data, begin + at, end):
+            out[first, 1], out[first, 2], out[first, 3] = 0, end - begin, 0
+            out[first, 4] = _characters(data, begin, end)
+            out[kept] = out[first]
+            kept += 1
+        else:
+            for row in range(first, last):
+                out[kept] = out[row]
+                kept += 1
+        first = last
+    return out[:kept].copy()
+
+
+@njit(cache=True, nogil=True)
+def _all_white(data, at, end):
+    while at < end and _is_white(data[at]):
+        at += 1
+    return at >= end
 
 
 @njit(cache=True, nogil=True)

@@ -24,7 +24,7 @@ from pipelines.provenance.recipe import canonical_json, digest
 from pipelines.selection import ids, write_rows
 from pipelines.semantic_edges import Edges, SemanticRecipe
 
-VERSION = "1"
+VERSION = "2"
 
 
 class UniqueRecipe(BoilerplateRecipe, SemanticRecipe):

@@ -207,7 +207,7 @@ def test_dry_run_builds_nothing(empty):
     assert not (empty.url / "artifacts").exists()
 
 
-def test_the_summary_holds_funnel_model_scores_champion_and_the_loss_curve(finished):
+def test_the_summary_holds_funnel_model_scores_champion_and_the_report(finished):
     answer = finished.json("run")
     assert [row["stage"] for row in answer["funnel"]] == [
         "raw_documents",
@@ -222,8 +222,10 @@ def test_the_summary_holds_funnel_model_scores_champion_and_the_loss_curve(finis
     assert {s["checkpoint"] for s in answer["scores"]} == {"demo", "demo-source", "demo-summary"}
     assert all(s["n"] > 0 and s["stderr"] is not None for s in answer["scores"])
     assert answer["champion"]["checkpoint"]["partition"] == "demo"
-    with open(answer["report"], "rb") as file:
-        assert file.read(8) == b"\x89PNG\r\n\x1a\n"
+    with open(answer["report"], encoding="utf-8") as file:
+        page = file.read()
+    assert page.startswith("<!doctype html>")
+    assert "<svg" in page
 
 
 def test_what_a_check_refused_is_not_built_upon_until_the_check_passes(workplace):

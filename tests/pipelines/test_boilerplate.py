@@ -170,6 +170,15 @@ def test_blank_lines_around_what_was_cut_do_not_stay_alone(corpora):
     assert texts(artifact) == {doc_id("a/1:0"): FOOT, doc_id("b/1:0"): ""}
 
 
+def test_a_text_of_which_nothing_but_blanks_would_stay_goes_as_a_whole(corpora):
+    recipe = LINES.model_copy(update={"min_documents": 2, "min_words_left": 0, "cut": "all"})
+    given = {"a/1": [f"\n\n{FOOT}\n\n\n", f"\n\n{FOOT}\n\nof its own \n\n{FOOT}\n\n"], "b/1": [""]}
+    artifact = cut(corpora, given, recipe)
+    kept = texts(artifact)
+    assert sorted(kept.values()) == ["", "\n\n\nof its own \n\n\n"]
+    assert artifact.counts["merged"] == 1
+
+
 # -- against a plain reading of the rule -------------------------------------------------------------------------
 
 POOL = ["", " ", "short", FOOT, FOOT.upper() + " .", FOOT.replace("northern", "söuthern"), "x y z", "--- ", "\t* * *"]

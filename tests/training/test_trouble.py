@@ -119,7 +119,8 @@ def test_a_killed_process_of_several_is_named_and_takes_no_checkpoint_along(worl
 
     def kill(line):
         if not family:
-            family.extend(psutil.Process().children(recursive=True))
+            children = psutil.Process().children(recursive=True)  # those of earlier tests among them
+            family.extend(child for child in children if {"training.run", "torch.distributed.run"} & {*child.cmdline()})
             (victim,) = (process for process in family if rank_of(process) == "1")
             victim.send_signal(signal.SIGKILL)
 
