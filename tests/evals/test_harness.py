@@ -73,13 +73,11 @@ def test_a_quick_look_answers_the_first_items_only(world):
 
 
 def test_a_diverged_model_has_no_score_at_all(world, make_checkpoint, tmp_path):
-    def diverge(model):
-        model.model.norm.weight.fill_(math.nan)
-
     store = Store(tmp_path)
-    broken = make_checkpoint(store, "broken", spoil=diverge)
-    with pytest.raises(EvaluationError, match="no finite log-likelihood"):
-        asked(store, broken, [world.suite])
+    for name, value, told in (("huge", 3e38, "no finite log-likelihood"), ("broken", math.nan, "NaN or infinite")):
+        spoilt = make_checkpoint(store, name, spoil=lambda model, value=value: model.model.norm.weight.fill_(value))
+        with pytest.raises((EvaluationError, ValueError), match=told):
+            asked(store, spoilt, [world.suite])
     assert store.sealed(Key("benchmark_samples", "again")) == []
 
 

@@ -108,7 +108,7 @@ def test_quantised_activations_are_no_export(base, tmp_path):
 
 
 def test_the_joined_matrices_of_a_gpt2_are_quantised_and_exported(world, tmp_path):
-    gpt2 = small_model(world, "gpt2", steps=2, launch=launch_in_process, blocks="gpt2", kv_heads=2)
+    gpt2 = small_model(world, "joined", steps=2, launch=launch_in_process, blocks="gpt2", kv_heads=2)
     found = compressed(gpt2, "small-gpt2", method="int8")
     assert found.facts["logits_error"] < 0.05
     assert export(found, tmp_path / "out")["max_logit_difference"] <= 1e-5
@@ -140,7 +140,7 @@ def test_what_cannot_be_is_refused(base, world):
         compressed(base, "odd", method="int4", group=48)
     with pytest.raises(ValidationError, match="integers are not trained"):
         CompressionRecipe(method="int8", recovery_steps=3)
-    encoder = small_model(world, "encoder", steps=1, launch=launch_in_process, objective="masked")
+    encoder = small_model(world, "unfit", steps=1, launch=launch_in_process, objective="masked")
     with pytest.raises(ValueError, match="is an encoder; compression is for decoders"):
         compressed(encoder, "hidden", method="int8")
 
