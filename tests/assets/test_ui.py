@@ -183,10 +183,13 @@ def said_of(browser, name: str) -> str:
         "arguments[0].click()", row.find_element(By.XPATH, ".//*[contains(text(), 'Show Markdown')]")
     )
     deadline = time.monotonic() + 20
-    while not (dialog := browser.find_elements(By.CSS_SELECTOR, "[role=dialog] .dagster-markdown")):
+    # the dialog comes first, its words later
+    while not (
+        said := "".join(e.text for e in browser.find_elements(By.CSS_SELECTOR, "[role=dialog] .dagster-markdown"))
+    ):
         assert time.monotonic() < deadline, text_of(browser)[:2000]
         time.sleep(0.3)
-    return dialog[0].text
+    return said
 
 
 def dropped_most(workplace) -> str:
