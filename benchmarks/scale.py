@@ -4,7 +4,7 @@ No peer: the claims are about Stemma against itself. Cost per byte must stay the
 input, and two workers must do the work of nearly two. The input are real documents (the docstrings of installed
 distributions), numbered so that no two are equal, in files of JSON lines of 100 MB, cleaned with preset ``docs``, which
 keeps and so masks most of them; every signal of every family is measured. Seconds are wall time of one process tree;
-resident memory is the largest sum over its processes, read every 20 ms, shared pages counted once in each. One worker
+resident memory is the largest sum over its processes, read every 100 ms, shared pages counted once in each. One worker
 and two alternate; up to 400 MB three times, and the median is printed.
 """
 
@@ -89,7 +89,7 @@ def measured(data: Path, store: Path, workers: int) -> dict[str, Any]:
             except psutil.Error:  # it ended in between
                 continue
         peak = max(peak, total)
-        time.sleep(0.02)
+        time.sleep(0.1)  # a look costs 1 ms of a core that the workers want
     if child.returncode or child.stdout is None:
         raise SystemExit(f"{' '.join(command)} ended with exit code {child.returncode}.")
     return {**json.loads(child.stdout.read()), "resident": peak}

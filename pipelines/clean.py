@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -84,9 +85,11 @@ def clean(
     what names people in those that are kept. The bytes do not depend on the number of workers.
     """
     pieces = run_tasks(clean_piece, _tasks(raw, recipe, instruments), draft.workshop, workers=workers, tell=draft.tell)
-    join_aligned(pieces, {DOCUMENTS: CLEAN_SCHEMA, TEXTS: TEXTS_SCHEMA}, draft)
-    for name in (fates.FILE, SPANS, SIGNALS):
-        join(pieces, name, SCHEMAS[name], draft)
+    with ThreadPoolExecutor() as threads:  # most of it is copying, outside of the interpreter's lock
+        joins = [threads.submit(join_aligned, pieces, {name: SCHEMAS[name] for name in (DOCUMENTS, TEXTS)}, draft)]
+        joins += [threads.submit(join, pieces, name, SCHEMAS[name], draft) for name in (fates.FILE, SPANS, SIGNALS)]
+    for one in joins:
+        one.result()
     counts = fates.counted(read_batches(draft.path(fates.FILE)))
     fates.check_conservation(counts, raw.counts["kept"])
     return draft.seal(

@@ -33,9 +33,19 @@ def as_bytes(ids: Ids, index: int) -> bytes:
 
 
 def order(ids: Ids) -> NDArray[np.int64]:
-    """The positions that sort the ids; a hundred times faster than sorting byte strings."""
-    words = np.ascontiguousarray(ids).view(">u8").reshape(-1, 2).astype(np.uint64)
-    return np.lexsort((words[:, 1], words[:, 0]))
+    """The positions that sort the ids, equal ones in the order they have: hundreds of times faster than byte strings.
+
+    The first halves of most ids differ, and sort as numbers; only those that do not are sorted by both halves.
+    """
+    high, low = np.ascontiguousarray(ids).view(">u8").reshape(-1, 2).astype(np.uint64).T.copy()
+    order = np.argsort(high)
+    ordered = high[order]
+    tied = np.flatnonzero(ordered[1:] == ordered[:-1])
+    if len(tied):
+        places = np.union1d(tied, tied + 1)
+        rows = order[places]
+        order[places] = rows[np.lexsort((rows, low[rows], high[rows]))]
+    return order
 
 
 def positions(ids: Ids, wanted: Ids) -> NDArray[np.int64]:

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple, TypeVar
 
 Item = TypeVar("Item")
 THREADS = ("POLARS_MAX_THREADS", "NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "RAYON_NUM_THREADS")
-PIECE_BYTES = 32 << 20  # of input: half a second of cleaning; what a killed stage loses for each of its workers
+PIECE_BYTES = 8 << 20  # of input: a second of cleaning; what a killed stage loses, and at most waits for, per worker
 UNFINISHED = ".unfinished"
 
 
@@ -55,6 +55,7 @@ def run_tasks(
     Raises:
         TaskError: if a worker is killed (most often because memory ran out); finished pieces stay.
     """
+    folder /= str(PIECE_BYTES)  # pieces of another cut, by another release, are none of ours
     folder.mkdir(parents=True, exist_ok=True)
     for torn in folder.glob(f"*{UNFINISHED}"):
         shutil.rmtree(torn)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.tasks import UNFINISHED, Task, TaskError, cores, grouped, run_tasks
+from pipelines.tasks import PIECE_BYTES, UNFINISHED, Task, TaskError, cores, grouped, run_tasks
 
 
 def write(folder, name, text):
@@ -48,10 +48,10 @@ def test_what_is_done_is_not_done_again(tmp_path):
 def test_a_piece_that_failed_has_no_name(tmp_path, workers):
     with pytest.raises(ValueError, match="is no good"):
         run_tasks(fail, TASKS[:2], tmp_path, workers=workers)
-    assert [p.name for p in tmp_path.iterdir() if not p.name.endswith(UNFINISHED)] == []
+    assert [p.name for p in tmp_path.glob("*/*") if not p.name.endswith(UNFINISHED)] == []
     pieces = run_tasks(write, TASKS[:2], tmp_path, workers=1)
     assert [(p / "t").read_text() for p in pieces] == ["text 0", "text 1"]
-    assert list(tmp_path.glob(f"*{UNFINISHED}")) == []
+    assert list(tmp_path.glob(f"*/*{UNFINISHED}")) == []
 
 
 def test_a_killed_worker_is_an_error_that_says_what_to_do(tmp_path):
@@ -90,19 +90,27 @@ def test_the_cut_of_the_work_does_not_know_the_number_of_workers(monkeypatch):
     cuts = []
     for workers in ("1", "2", "64"):
         monkeypatch.setenv("STEMMA_WORKERS", workers)
-        cuts.append(grouped((n, 5 << 20) for n in range(40)))
+        cuts.append(grouped((n, 1 << 20) for n in range(40)))
     assert cuts[0] == cuts[1] == cuts[2]
-    assert {len(group) for group in cuts[0][:-1]} == {6}  # 30 of 32 MiB
+    assert {len(group) for group in cuts[0][:-1]} == {8}  # MiB
 
 
 def test_a_torn_piece_of_an_earlier_attempt_is_thrown_away(tmp_path):
-    torn = tmp_path / f"0{UNFINISHED}"
-    torn.mkdir()
+    torn = tmp_path / str(PIECE_BYTES) / f"0{UNFINISHED}"
+    torn.mkdir(parents=True)
     (torn / "t").write_text("half")
     (torn / "left over").write_text("from the attempt before")
     (piece,) = run_tasks(write, TASKS[:1], tmp_path, workers=1)
     assert [path.name for path in piece.iterdir()] == ["t"]
     assert (piece / "t").read_text() == "text 0"
+
+
+def test_pieces_of_another_cut_are_not_taken_for_these(tmp_path, monkeypatch):
+    """A stage that an older release was killed in left pieces of other rows under the same names."""
+    run_tasks(write, [Task("0", ("t", "rows 0 to 9"))], tmp_path, workers=1)
+    monkeypatch.setattr("pipelines.tasks.PIECE_BYTES", 7)
+    (piece,) = run_tasks(write, [Task("0", ("t", "rows 0 to 4"))], tmp_path, workers=1)
+    assert (piece / "t").read_text() == "rows 0 to 4"
 
 
 @pytest.mark.parametrize("workers", [1, 2])
