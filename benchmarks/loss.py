@@ -133,7 +133,10 @@ def main() -> None:
         return network
 
     contestants: dict[str, tuple[Callable[[], nn.Module], PretrainRecipe]] = {
-        "nanogpt": (lambda: NanoGPT(options.nanogpt, shape_of["nanogpt"]) if options.nanogpt else own("nanogpt"), theirs),
+        "nanogpt": (
+            lambda: NanoGPT(options.nanogpt, shape_of["nanogpt"]) if options.nanogpt else own("nanogpt"),
+            theirs,
+        ),
         "stemma": (lambda: own("stemma"), ours),
         "stemma, muon": (lambda: own("stemma"), ours.model_copy(update={"optimizer": "muon"})),
     }
@@ -147,7 +150,9 @@ def main() -> None:
             task = Pretraining(job, ours, torch.device("cpu"), 0, 1)
             found.setdefault(name, {})[rate] = trained(network, recipe.model_copy(update={"learning_rate": rate}), task)
     if sizes["stemma"] > sizes["nanogpt"]:
-        raise SystemExit(f"ours has {sizes['stemma']:,} parameters, nanoGPT's {sizes['nanogpt']:,}: no fair comparison.")
+        raise SystemExit(
+            f"ours has {sizes['stemma']:,} parameters, nanoGPT's {sizes['nanogpt']:,}: no fair comparison."
+        )
     tell(found, sizes, job.plan, "nanoGPT's model.py, without biases" if options.nanogpt else "our blocks gpt2")
 
 

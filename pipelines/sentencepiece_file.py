@@ -175,7 +175,8 @@ def _check(model: Model) -> None:
         "its vocabulary is restricted (it has unused pieces)": UNUSED in kinds,
         "it falls back to bytes and lacks some": model.byte_fallback and kinds.count(BYTE) != 256,
         "it gives different pieces one score": model.algorithm == BPE and max(scores.values(), default=0) > 1,
-        "it is a Unigram model with symbols of its user": model.algorithm == UNIGRAM and USER_DEFINED in kinds,
+        "a symbol of its user holds a space, where sentencepiece has U+2581": _has_spaced_symbol(model),
+        "it may write a symbol of its user with other pieces": model.algorithm == UNIGRAM and _has_loose_symbol(model),
     }
     for reason, holds in wrong.items():
         if holds:
@@ -185,6 +186,45 @@ def _check(model: Model) -> None:
 def _is_made(piece: Piece) -> bool:
     """Whether it is made from others; runs of one character may have one score."""
     return piece.kind == NORMAL and len(set(piece.text)) > 1
+
+
+def _has_spaced_symbol(model: Model) -> bool:
+    return any(piece.kind == USER_DEFINED and " " in piece.text for piece in model.pieces)
+
+
+def _has_loose_symbol(model: Model) -> bool:
+    """Whether a Unigram model could write a symbol of its user in another way: ``tokenizers`` always takes it whole.
+
+    Sentencepiece gives it the best score of all pieces for each of its characters (or bytes), less 0.1, and takes the
+    best way through the text (unigram_model.cc): another one may win if a piece holds the symbol or hangs over one of
+    its ends (itself in ``||||`` too), or if the pieces that it consists of have scores as good.
+    """
+    scores = {piece.text: piece.score for piece in model.pieces if piece.kind in (NORMAL, USER_DEFINED)}
+    best = max((piece.score for piece in model.pieces if piece.kind == NORMAL), default=0.0)
+    for symbol in (piece.text for piece in model.pieces if piece.kind == USER_DEFINED):
+        bonus = min(len(symbol) * best, len(symbol.encode()) * best) - 0.1
+        others = {text: score for text, score in scores.items() if text != symbol}
+        if _best_spelling(symbol, others) >= bonus or any(_reaches_over(text, symbol) for text in scores):
+            return True
+    return False
+
+
+def _best_spelling(symbol: str, scores: dict[str, float]) -> float:
+    """The best sum of scores of pieces that a symbol consists of; -inf if it consists of none."""
+    sums = [0.0] + [float("-inf")] * len(symbol)
+    for end in range(1, len(symbol) + 1):
+        found = (sums[start] + scores[symbol[start:end]] for start in range(end) if symbol[start:end] in scores)
+        sums[end] = max(found, default=float("-inf"))
+    return sums[-1]
+
+
+def _reaches_over(text: str, symbol: str) -> bool:
+    """Whether a piece holds the symbol and more, or a part of it and what stands beside it."""
+    if symbol[0] not in text and symbol[-1] not in text:
+        return False
+    shorter = min(len(text), len(symbol))
+    hangs_over = any(text[-k:] == symbol[:k] or symbol[-k:] == text[:k] for k in range(1, shorter))
+    return hangs_over or (text != symbol and symbol in text)
 
 
 def _added(number: int, piece: Piece) -> dict[str, Any]:

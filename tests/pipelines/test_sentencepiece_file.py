@@ -162,6 +162,22 @@ def test_ids_of_unigram_are_those_of_sentencepiece_but_for_ties(byte_fallback, t
     assert ties < 10
 
 
+@pytest.mark.parametrize(
+    "symbols", [["<x>", "\n", "\t"], ["(", ")", '"', "-", ".", "\u2013", "£", "€"]], ids=["marks", "ALBERT"]
+)
+def test_symbols_of_the_user_stand_whole_in_unigram_models_too(symbols, tmp_path):
+    data = learned(
+        model_type="unigram", byte_fallback=True, add_dummy_prefix=False, user_defined_symbols=symbols, **PLAIN
+    )
+    mine, reference = ours(data, tmp_path), theirs(data)
+    found = set()
+    for text in [*odd_texts(2000), *(f"a{symbol}{symbol} b {symbol}" for symbol in symbols)]:
+        ids, expected = mine.encode(text).ids, reference.encode(text)
+        assert sorted(ids) == sorted(expected), ascii(text)  # but for ties
+        found.update(ids)
+    assert {reference.piece_to_id(symbol) for symbol in symbols} <= found
+
+
 @pytest.mark.parametrize("model_type", ["bpe", "unigram"])
 def test_characters_are_mapped_as_sentencepiece_maps_them(model_type, tmp_path):
     """Each by itself; tokenizers looks a character up together with the marks behind it, and may differ there."""
@@ -249,7 +265,11 @@ def small(*more: bytes, algorithm: int = 2) -> bytes:
         (small(field(2, field(24, 1))), "treat_whitespace_as_suffix"),
         (small(piece("ab", -2.0, 1), piece("ba", -2.0, 1)), "different pieces one score"),
         (small(field(2, field(35, 1))), "it falls back to bytes and lacks some"),
-        (small(piece("[X]", 0.0, 4), algorithm=1), "symbols of its user"),
+        (small(piece("aa", 0.0, 4), algorithm=1), "a symbol of its user with other pieces"),  # a a is as good
+        (small(piece("|||", 0.0, 4), algorithm=1), "a symbol of its user with other pieces"),  # where four stand
+        (small(piece("[X]", 0.0, 4), piece("b[", -9.0, 1), algorithm=1), "a symbol of its user with other pieces"),
+        (small(piece("[X]", 0.0, 4), piece("[[X]]", 0.0, 4), algorithm=1), "a symbol of its user with other pieces"),
+        (small(piece("[ ]", 0.0, 4)), "holds a space"),
         (small(piece("a", -2.0, 1)), "all pieces different"),
         (small(piece("<unk2>", 0.0, 2)), "2 of them unknown"),
         (field(2, field(3, 1)), "it has 0 pieces"),
