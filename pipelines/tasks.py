@@ -13,7 +13,7 @@ import os
 import shutil
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -78,10 +78,15 @@ def do(work: Callable[..., None], folder: Path, task: Task) -> None:
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir()
     work(unfinished, *task.arguments)
-    for path in unfinished.iterdir():
-        with path.open("rb") as file:
-            os.fsync(file.fileno())  # the name must not outlive the bytes when the power fails
+    with ThreadPoolExecutor() as threads:  # side by side, since a disk syncs five files as fast as two
+        list(threads.map(_sync, unfinished.iterdir()))
     unfinished.rename(folder / task.name)
+
+
+def _sync(path: Path) -> None:
+    """The name of a piece must not outlive its bytes when the power fails."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
 
 
 def grouped(items: Iterable[tuple[Item, int]], max_bytes: int = 0) -> list[list[Item]]:
