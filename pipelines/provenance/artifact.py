@@ -8,7 +8,9 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import pyarrow as pa
 
@@ -223,5 +225,12 @@ class Draft:
             parts=[PartRef(part=p.key.part, manifest=p.digest, content=p.content) for p in sealed],
         )
         artifact = self.store.seal(self, manifest)
-        shutil.rmtree(self.workshop, ignore_errors=True)
+        _forget(self.workshop)
         return artifact
+
+
+def _forget(folder: Path) -> None:
+    """Remove a folder beside whatever comes next, since a gigabyte takes a second; at once nothing has its name."""
+    if folder.exists():
+        gone = folder.rename(folder.with_name(f"{folder.name}.{uuid4().hex}"))
+        Thread(target=shutil.rmtree, name="forget", args=(gone,), kwargs={"ignore_errors": True}).start()
