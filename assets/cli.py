@@ -98,6 +98,12 @@ def table(title: str, *columns: str, rows: list[list[Any]]) -> Table:
     return made
 
 
+def told(error: OSError) -> str:
+    """Which file, and what is wrong with it; without the number, which tells nobody anything."""
+    named = " -> ".join(str(name) for name in (error.filename, error.filename2) if name is not None)
+    return f"{named}: {error.strerror.lower()}" if named and error.strerror else str(error)
+
+
 def main() -> None:
     """Entry point: our own errors become one clear line and an exit code."""
     import assets.verbs  # noqa: F401 - registers the verbs on the app
@@ -115,5 +121,6 @@ def main() -> None:
 
 
 def _stop(error: Exception, code: int) -> None:
-    errors.print(f"[bold red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+    said = told(error) if isinstance(error, OSError) else str(error)
+    errors.print(f"[bold red]error:[/] {escape(said)}", highlight=False, soft_wrap=True)
     raise SystemExit(code)

@@ -21,6 +21,7 @@ from assets.cli import (
     load_spec,
     open_store,
     show_json,
+    told,
 )
 from pipelines.provenance.artifact import Artifact
 from pipelines.provenance.files import StoreError
@@ -149,8 +150,10 @@ def _read(path: Path) -> list[str]:
     """Prompts of a file, in its order; empty lines are none."""
     try:
         text = sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise WrongUseError(f"--file {path} cannot be read as text: {error}") from None
+    except OSError as error:
+        raise WrongUseError(f"--file {told(error)}; expected a file of prompts, or - for what is piped in.") from None
+    except UnicodeDecodeError as error:
+        raise WrongUseError(f"--file {path} is no text: {error}.") from None
     lines = [line for line in text.replace("\r\n", "\n").split("\n") if line.strip()]
     if path.suffix != ".jsonl":
         return lines

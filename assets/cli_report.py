@@ -18,7 +18,9 @@ def report(
     names: Annotated[
         list[str], typer.Argument(metavar="RUN…", help="Runs or fine-tunes that have been trained, side by side")
     ],
-    out: Annotated[Path | None, typer.Option("--out", "-o", metavar="FILE", help="Where to write the page.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="PATH", help="File or directory for the page.")
+    ] = None,
     by: Annotated[str, typer.Option("--by", help="What stands along the bottom: steps or tokens.")] = "steps",
     store: StoreOption = "",
 ) -> None:
@@ -37,7 +39,9 @@ def report(
         runs = [RunFacts.of(the_store, name) for name in dict.fromkeys(names)]
     except StoreError as error:
         raise WrongUseError(str(error)) from None
-    path = out or default_path(the_store, [run.artifact for run in runs])
+    path = default_path(the_store, [run.artifact for run in runs])
+    if out is not None:
+        path = out / path.name if out.is_dir() else out
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(page(runs, "tokens" if by == "tokens" else "steps"), encoding="utf-8")
     console.print(f"{path}: open it in a browser; it needs no network", markup=False, highlight=False, soft_wrap=True)

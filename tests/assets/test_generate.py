@@ -68,7 +68,7 @@ def test_a_fine_tune_and_a_directory_write_too(finished, stemma, folder):
         (("a", "--top-p", "0"), "0 < top_p <= 1"),
         (("a", "--repetition-penalty", "0"), "repetition_penalty > 0"),
         (("a", "--stop", ""), "stop string is empty"),
-        (("--file", "/nowhere/prompts.txt"), "cannot be read as text"),
+        (("--file", "/nowhere/prompts.txt"), "--file /nowhere/prompts.txt: no such file or directory; expected a file"),
     ],
 )
 def test_what_cannot_be_is_said(finished, stemma, arguments, said):

@@ -158,6 +158,16 @@ def test_a_report_goes_where_it_is_told(own_library, stemma, tmp_path):
     publish(own_library, "demo")
     stemma(own_library, "report", "demo", "-o", str(tmp_path / "deep" / "page.html"))
     assert (tmp_path / "deep" / "page.html").read_text().startswith("<!doctype html>")
+    stemma(own_library, "report", "demo", "-o", str(tmp_path))
+    assert [path.name[:7] for path in tmp_path.glob("*.html")] == ["report-"]  # in a directory, by its own name
+
+
+def test_a_file_that_cannot_be_written_is_named_without_a_number(own_library, stemma, tmp_path):
+    publish(own_library, "demo")
+    (tmp_path / "file").write_text("")
+    told = " ".join(stemma(own_library, "report", "demo", "-o", str(tmp_path / "file" / "page.html"), code=1).split())
+    assert "file exists" in told
+    assert "[Errno" not in told
 
 
 @pytest.mark.parametrize(
