@@ -188,7 +188,7 @@ class Bars:
     def _follow_training(self) -> None:
         while not self._stop.wait(1.0):
             running = self._running
-            if running in ("pretrained_model", "finetuned_model"):
+            if running in ("pretrained_model", "finetuned_model", "compressed_model"):  # which may recover by training
                 self._progress.update(self._tasks[running], note=training_note(self._store.scratch))
 
 
