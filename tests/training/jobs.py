@@ -32,7 +32,7 @@ def small_recipe(**fields: Any) -> PretrainRecipe:
 
 def small_job(world: Any, directory: Path, *, steps: int = 12, world_size: int = 1, **fields: Any) -> Job:
     mixture = world.mixture(f"steps-{steps}", steps=steps)
-    declared = numerics.numerics("off", world_size, threads=1)
+    declared = numerics.numerics(fields.get("compile", "off"), world_size, threads=1)
     job = training.pretrain.job_of(mixture, small_recipe(**fields), "run", declared)
     return job.model_copy(update={"directory": directory})
 

@@ -145,3 +145,17 @@ def test_compiled_and_eager_learn_the_same(world, tmp_path):
     compiled.train()
     found = latest(tmp_path / "c" / "rolling").losses()["loss"].to_pylist()
     assert found == pytest.approx(eager, abs=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.environ.get("STEMMA_DEEP") != "1", reason="compiling takes 25 s on an idle core (STEMMA_DEEP=1)")
+def test_a_compiled_run_that_is_interrupted_ends_with_the_bytes_of_the_uninterrupted(world, tmp_path):
+    fields = {"compile": "on", "dropout": 0.1, "microbatch": 4}
+    whole = in_process(small_job(world, tmp_path / "whole", **fields))
+    job = small_job(world, tmp_path / "halved", **fields)
+    job.write()
+    with pytest.raises(Interrupted), stopping(after=7):
+        train(job)
+    torch.compiler.reset()  # as in a process of its own
+    assert in_process(job).state["files"] == whole.state["files"]
+    assert in_process(small_job(world, tmp_path / "again", **fields)).state["files"] == whole.state["files"]
