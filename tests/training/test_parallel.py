@@ -43,6 +43,21 @@ def run(job):
     return last_checkpoint(job, print), done.stdout
 
 
+def stopped_at_ten(job):
+    """Its last checkpoint, after two processes were asked to stop."""
+    script = job.directory / "asked_to_stop.py"
+    script.parent.mkdir(exist_ok=True)
+    script.write_text(ASKED.format(path=str(job.write())))
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)]
+    done = subprocess.run(torchrun, cwd=ROOT, env=os.environ | environment(job), capture_output=True, text=True,
+                          check=False, timeout=300)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    kept = latest(job.directory / "rolling")
+    assert kept is not None
+    assert kept.step == 10
+    return kept
+
+
 def losses(checkpoint):
     return checkpoint.losses()["loss"].to_pylist()
 
@@ -66,18 +81,23 @@ def test_two_processes_read_the_same_and_learn_the_same_to_rounding(world, tmp_p
     assert judged == pytest.approx([each["bpb"] for each in alone.state["evaluations"]], abs=1e-4)
 
 
+@pytest.mark.parametrize("sharding", ["ddp", "fsdp"])
+def test_two_processes_that_are_interrupted_end_with_the_bytes_of_the_uninterrupted(world, tmp_path, sharding):
+    fields = {"dropout": 0.1, "microbatch": 2, "sharding": sharding}
+    whole, _ = run(job_of(world, tmp_path / "whole", 2, **fields))
+    job = job_of(world, tmp_path / "halved", 2, **fields)
+    stopped_at_ten(job)
+    resumed, told = run(job)
+    assert "resumed after step 10" in told
+    assert resumed.state["files"] == whole.state["files"]
+    assert resumed.state["consumption"] == whole.state["consumption"]
+
+
 def test_one_process_goes_on_from_what_two_have_sharded(world, tmp_path, alone):
     """Half of the way on two processes with FSDP2, the rest on one: the same data, losses within 1e-5."""
     job = job_of(world, tmp_path, 2, microbatch=2, eval_every=6, sharding="fsdp")
-    script = tmp_path / "asked_to_stop.py"
-    script.write_text(ASKED.format(path=str(job.write())))
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)]
-    done = subprocess.run(torchrun, cwd=ROOT, env=os.environ | environment(job), capture_output=True, text=True,
-                          check=False, timeout=300)  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    kept = latest(job.directory / "rolling")
-    assert kept is not None
-    assert (kept.step, kept.state["processes"]) == (10, [[1, 2, 1, "fsdp"]])
+    kept = stopped_at_ten(job)
+    assert kept.state["processes"] == [[1, 2, 1, "fsdp"]]
     rest, told = run(job.model_copy(update={"numerics": numerics.numerics("off", 1, 1)}))
     assert "on other processes than before" in told
     assert rest.state["processes"] == [[1, 2, 1, "fsdp"], [11, 1, 1, "none"]]
