@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import os
 import sys
 from collections.abc import Callable
 from contextlib import redirect_stdout
@@ -24,13 +23,13 @@ import torch
 import torch.nn.functional as F  # noqa: N812 (torch's own custom)
 from torch import Tensor, nn
 
-from assets.line_chart import Line, line_chart
-from benchmarks.report import RESULTS, report, versions
+from benchmarks.report import report, versions
+from pipelines.provenance.files import StoreError
 from pipelines.provenance.store import Store
 from training.models.gpt import GPT, initialise
 from training.models.recipe import GPTRecipe
 from training.optimizers import optimizer
-from training.pretrain import job_of
+from training.pretrain import job_of, sized
 from training.pretraining import Pretraining
 from training.recipes import PretrainRecipe, resolve
 from training.schedules import learning_rate
@@ -79,7 +78,7 @@ def recipes(kind: str, sequence_length: int) -> tuple[PretrainRecipe, PretrainRe
     layers, width, heads = SHAPES[kind]
     base = {
         "sequence_length": sequence_length, "layers": layers, "width": width, "heads": heads, "kv_heads": heads,
-        "warmup_steps": 50, "min_lr_ratio": 0.1, "clip": 1.0, "weight_decay": 0.1, "beta2": 0.99, "vocab_size": 2048,
+        "warmup_steps": 50, "min_lr_ratio": 0.1, "clip": 1.0, "weight_decay": 0.1, "beta2": 0.99,
     }  # fmt: skip
     theirs = resolve(PretrainRecipe.model_validate({**base, "blocks": "gpt2", "mlp_width": 4 * width}))
     matrices = 12 * width * width * layers + sequence_length * width  # theirs but for the embedding and norms
@@ -87,7 +86,7 @@ def recipes(kind: str, sequence_length: int) -> tuple[PretrainRecipe, PretrainRe
     return theirs, resolve(PretrainRecipe.model_validate({**base, "mlp_width": mlp, "qk_norm": True}))
 
 
-def trained(network: nn.Module, recipe: PretrainRecipe, task: Pretraining) -> list[tuple[int, float]]:
+def trained(network: GPT | NanoGPT, recipe: PretrainRecipe, task: Pretraining) -> list[tuple[int, float]]:
     """(step, held-out bits per byte) after every eighth of the plan."""
     steps, found = task.job.plan.num_steps, []
     opt = optimizer(network, recipe)
@@ -120,25 +119,25 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="small networks, one learning rate")
     options = parser.parse_args()
     kind = "quick" if options.quick else "full"
-    mixture = Store(options.store).open("mixture", options.run)
+    try:
+        mixture = Store(options.store).open("mixture", options.run)
+    except StoreError as error:
+        raise SystemExit(f"{error} `make demo` builds demo in .stemma.") from None
     theirs, ours = recipes(kind, int(mixture.json("plan.json")["sequence_length"]))
-    job = job_of(mixture, ours, "loss", {})
-    sized = {"vocab_size": job.model.vocab_size}
-    shape_of = {name: GPTRecipe(**{f: getattr(r, f) for f in GPTRecipe.model_fields} | sized)
-                for name, r in (("nanogpt", theirs), ("stemma", ours))}  # fmt: skip
+    job, vocabulary = job_of(mixture, ours, "loss", {}), mixture.input("vocabulary")
 
-    def own(name: str) -> GPT:
-        network = GPT(shape_of[name])
-        initialise(network, shape_of[name].layers, 1)
+    def own(recipe: PretrainRecipe) -> GPT:
+        network = GPT(sized(recipe, vocabulary))
+        initialise(network, recipe.layers, 1)
         return network
 
-    contestants: dict[str, tuple[Callable[[], nn.Module], PretrainRecipe]] = {
-        "nanogpt": (
-            lambda: NanoGPT(options.nanogpt, shape_of["nanogpt"]) if options.nanogpt else own("nanogpt"),
-            theirs,
-        ),
-        "stemma": (lambda: own("stemma"), ours),
-        "stemma, muon": (lambda: own("stemma"), ours.model_copy(update={"optimizer": "muon"})),
+    def peer() -> GPT | NanoGPT:
+        return NanoGPT(options.nanogpt, sized(theirs, vocabulary)) if options.nanogpt else own(theirs)
+
+    contestants: dict[str, tuple[Callable[[], GPT | NanoGPT], PretrainRecipe]] = {
+        "nanogpt": (peer, theirs),
+        "stemma": (lambda: own(ours), ours),
+        "stemma, muon": (lambda: own(ours), ours.model_copy(update={"optimizer": "muon"})),
     }
     found: dict[str, dict[float, list[tuple[int, float]]]] = {}
     sizes: dict[str, int] = {}
@@ -164,15 +163,6 @@ def tell(found: dict[str, dict[float, list[tuple[int, float]]]], sizes: dict[str
     ]
     best = {name: min(curve[-1][1] for curve in by_rate.values()) for name, by_rate in found.items()}
     tokens = sum(segment.batch_size for segment in plan.segments[:1]) * plan.sequence_length * plan.num_steps
-    if os.environ.get("STEMMA_BENCH_SAVE"):
-        lines = [
-            Line(run, steps, [bpb for _, bpb in curve], colour=list(found).index(run.rpartition(", ")[0]), dots=True,
-                 dashed=run.endswith(f"{RATES[-1]:g}"))
-            for run, curve in runs.items()
-        ]  # fmt: skip
-        RESULTS.mkdir(exist_ok=True)
-        chart = line_chart(lines, "step", "held-out bits per byte", width=760, height=320, may_be_log=False)
-        (RESULTS / "loss.svg").write_text(chart, encoding="utf-8")
     report(
         "loss",
         rows,
