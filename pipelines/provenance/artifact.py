@@ -6,6 +6,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Thread
@@ -231,6 +232,6 @@ class Draft:
 
 def _forget(folder: Path) -> None:
     """Remove a folder beside whatever comes next, since a gigabyte takes a second; at once nothing has its name."""
-    if folder.exists():
+    with suppress(OSError):  # most stages have none, and what stays is removed by gc
         gone = folder.rename(folder.with_name(f"{folder.name}.{uuid4().hex}"))
         Thread(target=shutil.rmtree, name="forget", args=(gone,), kwargs={"ignore_errors": True}).start()
