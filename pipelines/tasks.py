@@ -1,17 +1,20 @@
 """Tasks: the work of a stage, cut into pieces that are done side by side, each once, whatever is killed in between.
 
 A task writes the files of its piece into a folder. The folder gets its name only when it is whole, so that a stage
-that was killed at 90 % finds nine pieces of ten and does the last. What the pieces hold depends on how the stage cuts
+that was killed at 90 % finds nine pieces of ten and does the last. The process of the stage works from the first
+moment; others come to its help, and each takes the next task that nobody has begun. What the pieces hold depends on how the stage cuts
 its work, never on how many workers there are.
 """
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import multiprocessing.connection
 import os
 import shutil
 import threading
+import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -22,6 +25,7 @@ Item = TypeVar("Item")
 THREADS = ("POLARS_MAX_THREADS", "NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "RAYON_NUM_THREADS")
 PIECE_BYTES = 8 << 20  # of input: a second of cleaning; what a killed stage loses, and at most waits for, per worker
 UNFINISHED = ".unfinished"
+STOP = f"stop{UNFINISHED}"  # a task failed: nobody begins another
 
 
 class Task(NamedTuple):
@@ -49,7 +53,7 @@ def run_tasks(
         work: a function of a module, called as ``work(folder, *arguments)``; it writes its files into the folder.
         tasks: by name; two tasks of one name are one.
         folder: where the pieces lie, the same for every attempt at the same work.
-        workers: processes; 0: one a core. One task, or one worker, needs no process of its own.
+        workers: processes, this one among them; 0: one a core.
         tell: called with the numbers of finished and of all tasks.
 
     Raises:
@@ -59,24 +63,79 @@ def run_tasks(
     folder.mkdir(parents=True, exist_ok=True)
     for torn in folder.glob(f"*{UNFINISHED}"):
         shutil.rmtree(torn)
-    due = [task for task in tasks if not (folder / task.name).is_dir()]
-    done = len(tasks) - len(due)
-    tell(done, len(tasks))
-    workers = min(workers or cores(), len(due))
-    if workers > 1:
-        _side_by_side(work, due, folder, workers, lambda count: tell(done + count, len(tasks)))
+    due = [task for task in tasks if not _is_done(folder, task)]
+    teller = _Teller(tell, folder, tasks)
+    teller.tell()
+    if others := max(0, min(workers or cores(), len(due)) - 1):
+        _side_by_side(work, due, folder, others, teller.tell_at_times)
     else:
-        for count, task in enumerate(due, 1):
-            do(work, folder, task)
-            tell(done + count, len(tasks))
+        work_off(work, due, folder, teller.tell_at_times)
+    if due:
+        teller.tell()
     return [folder / task.name for task in tasks]
 
 
-def do(work: Callable[..., None], folder: Path, task: Task) -> None:
+class _Teller:
+    """Counts what is done; once a second, since a folder of a hundred thousand pieces is not looked through for each."""
+
+    def __init__(self, tell: Callable[[int, int], None], folder: Path, tasks: Sequence[Task]) -> None:
+        self._tell, self._folder, self._tasks = tell, folder, tasks
+        self._told = 0.0
+
+    def tell(self) -> None:
+        self._told = time.monotonic()
+        self._tell(sum(_is_done(self._folder, task) for task in self._tasks), len(self._tasks))
+
+    def tell_at_times(self) -> None:
+        if time.monotonic() > self._told + 1:
+            self.tell()
+
+
+def work_off(
+    work: Callable[..., None], tasks: Sequence[Task], folder: Path, watch: Callable[[], None] = lambda: None
+) -> None:
+    """Do those tasks that no other process does, in order, until one fails here or elsewhere.
+
+    ``watch`` is called before each.
+    """
+    try:
+        for task in tasks:
+            if (folder / STOP).is_dir():
+                return
+            if _is_ours(folder, task):
+                watch()
+                _do(work, folder, task)
+    except BaseException:
+        with contextlib.suppress(OSError):  # a full disk: the others fail as well
+            (folder / STOP).mkdir(exist_ok=True)
+        raise
+
+
+def _is_done(folder: Path, task: Task) -> bool:
+    return (folder / task.name).is_dir()
+
+
+def _is_ours(folder: Path, task: Task) -> bool:
+    """Whether this process is the one to do it: who makes its unfinished folder. A lock would outlive who is killed."""
+    if _is_done(folder, task):
+        return False
+    try:
+        _unfinished(folder, task).mkdir()
+    except FileExistsError:
+        return False
+    if _is_done(folder, task):  # by another, between the look and the folder
+        _unfinished(folder, task).rmdir()
+        return False
+    return True
+
+
+def _unfinished(folder: Path, task: Task) -> Path:
+    return folder / f"{task.name}{UNFINISHED}"
+
+
+def _do(work: Callable[..., None], folder: Path, task: Task) -> None:
     """One task in this process: whole under its name, or not at all."""
-    unfinished = folder / f"{task.name}{UNFINISHED}"
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir()
+    unfinished = _unfinished(folder, task)
     work(unfinished, *task.arguments)
     with ThreadPoolExecutor() as threads:  # side by side, since a disk syncs five files as fast as two
         list(threads.map(_sync, unfinished.iterdir()))
@@ -126,24 +185,27 @@ def _end_with_parent() -> None:
 
 
 def _side_by_side(
-    work: Callable[..., None], tasks: Sequence[Task], folder: Path, workers: int, tell: Callable[[int], None]
+    work: Callable[..., None], tasks: Sequence[Task], folder: Path, others: int, tell: Callable[[], None]
 ) -> None:
+    """Work in this process and in so many others, which start meanwhile."""
     context = multiprocessing.get_context("spawn")  # polars and numba do not survive a fork of a threaded parent
-    with ProcessPoolExecutor(workers, context, initializer=begin_worker) as pool:
-        running = {pool.submit(do, work, folder, task): task for task in tasks}
-        pending, count = set(running), 0
-        try:
-            while pending:
-                finished, pending = wait(pending, timeout=1.0, return_when=FIRST_EXCEPTION)
-                for future in finished:
+    with ProcessPoolExecutor(others, context, initializer=begin_worker) as pool:
+        helping = [pool.submit(work_off, work, tasks, folder) for _ in range(others)]
+
+        def watch() -> None:
+            tell()
+            for future in helping:
+                if future.done():
                     future.result()
-                count += len(finished)
-                tell(count)
+
+        try:
+            work_off(work, tasks, folder, watch)
+            while wait(helping, timeout=1.0, return_when=FIRST_EXCEPTION).not_done:
+                watch()
+            watch()
         except BrokenProcessPool:
+            done = sum(_is_done(folder, task) for task in tasks)
             raise TaskError(
-                f"a worker was killed, most often because memory ran out; {count} of {len(tasks)} pieces are done and "
+                f"a worker was killed, most often because memory ran out; {done} of {len(tasks)} pieces are done and "
                 "stay. Run again with fewer workers (STEMMA_WORKERS=1)."
             ) from None
-        finally:
-            for future in pending:
-                future.cancel()

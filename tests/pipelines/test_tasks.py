@@ -1,13 +1,16 @@
 """Tasks: each piece of work is done once, whole, in any number of processes."""
 
+import multiprocessing
 import os
 import signal
+import time
+from concurrent.futures import ProcessPoolExecutor
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.tasks import PIECE_BYTES, UNFINISHED, Task, TaskError, cores, grouped, run_tasks
+from pipelines.tasks import PIECE_BYTES, STOP, UNFINISHED, Task, TaskError, cores, grouped, run_tasks, work_off
 
 
 def write(folder, name, text):
@@ -19,12 +22,41 @@ def fail(folder, name, text):
     raise ValueError(f"{text} is no good")
 
 
-def kill_itself(folder, text):
-    os.kill(os.getpid(), signal.SIGKILL)
+def is_worker():
+    return multiprocessing.parent_process() is not None
+
+
+def kill_worker(folder, text):
+    """The worker goes while it holds a task; this process has then long begun the other, and waits for that."""
+    if is_worker():
+        os.kill(os.getpid(), signal.SIGKILL)
+    wait_for(lambda: len(list(folder.parent.glob(f"*{UNFINISHED}"))) == 2)
+
+
+def wait_for(happened):
+    for _ in range(600):
+        if happened():
+            return
+        time.sleep(0.05)
+    raise AssertionError("it did not happen within 30 s")
 
 
 def tell_environment(folder):
-    (folder / "said").write_text(os.environ["STEMMA_WORKERS"] + os.environ["POLARS_MAX_THREADS"])
+    """Both processes have one task each: neither ends its own before the other has begun."""
+    (folder / "said").write_text(
+        f"{is_worker()} {os.environ.get('STEMMA_WORKERS')} {os.environ.get('POLARS_MAX_THREADS')}"
+    )
+    wait_for(lambda: len([*folder.parent.glob("*/said")]) == 2)
+
+
+def fail_in_worker(folder, number):
+    if is_worker():
+        raise ValueError("this worker is no good")
+    wait_for((folder.parent / STOP).is_dir)
+
+
+def finished(folder):
+    return [p for p in folder.glob("*/*") if not p.name.endswith(UNFINISHED)]
 
 
 TASKS = [Task(f"{n}", ("t", f"text {n}")) for n in range(5)]
@@ -48,7 +80,7 @@ def test_what_is_done_is_not_done_again(tmp_path):
 def test_a_piece_that_failed_has_no_name(tmp_path, workers):
     with pytest.raises(ValueError, match="is no good"):
         run_tasks(fail, TASKS[:2], tmp_path, workers=workers)
-    assert [p.name for p in tmp_path.glob("*/*") if not p.name.endswith(UNFINISHED)] == []
+    assert finished(tmp_path) == []
     pieces = run_tasks(write, TASKS[:2], tmp_path, workers=1)
     assert [(p / "t").read_text() for p in pieces] == ["text 0", "text 1"]
     assert list(tmp_path.glob(f"*/*{UNFINISHED}")) == []
@@ -56,12 +88,32 @@ def test_a_piece_that_failed_has_no_name(tmp_path, workers):
 
 def test_a_killed_worker_is_an_error_that_says_what_to_do(tmp_path):
     with pytest.raises(TaskError, match=r"memory.*STEMMA_WORKERS=1"):
-        run_tasks(kill_itself, [Task("a", ("",)), Task("b", ("",))], tmp_path, workers=2)
+        run_tasks(kill_worker, [Task("a", ("",)), Task("b", ("",))], tmp_path, workers=2)
+    assert len(finished(tmp_path)) == 1, "the piece of this process stays"
 
 
-def test_a_worker_has_one_thread_and_no_workers_of_its_own(tmp_path):
+def test_a_worker_has_one_thread_and_no_workers_of_its_own(tmp_path, monkeypatch):
+    """And this process works beside it, as it is."""
+    monkeypatch.setenv("STEMMA_WORKERS", "2")
+    monkeypatch.delenv("POLARS_MAX_THREADS", raising=False)
     pieces = run_tasks(tell_environment, [Task("a", ()), Task("b", ())], tmp_path, workers=2)
-    assert [(p / "said").read_text() for p in pieces] == ["11", "11"]
+    assert sorted((p / "said").read_text() for p in pieces) == ["False 2 None", "True 1 1"]
+
+
+def test_nobody_begins_a_task_after_one_has_failed(tmp_path):
+    with pytest.raises(ValueError, match="this worker is no good"):
+        run_tasks(fail_in_worker, [Task(f"{n}", (n,)) for n in range(9)], tmp_path, workers=2)
+    assert len(finished(tmp_path)) == 1, "the one that this process had begun"
+
+
+def test_two_processes_share_the_tasks_and_each_is_done_once(tmp_path):
+    """Two that start at once and have nothing to do but to get in each other's way."""
+    tasks = [Task(f"{n:04d}", ("t", f"text {n}")) for n in range(500)]
+    with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as pool:
+        for helping in [pool.submit(work_off, write, tasks, tmp_path) for _ in range(2)]:
+            helping.result()
+    assert [(tmp_path / task.name / "t").read_text() for task in tasks] == [f"text {n}" for n in range(500)]
+    assert list(tmp_path.glob(f"*{UNFINISHED}")) == []
 
 
 def test_small_items_are_grouped_and_a_large_one_stands_alone():
