@@ -23,7 +23,9 @@ from pipelines.readers import files, parquet
 from pipelines.readers.fields import Fields
 from pipelines.readers.html import HtmlRecipe
 from pipelines.readers.known_hashes import known_entry
+from pipelines.readers.lines import Span, spans
 from pipelines.readers.remote import Remote, is_url
+from pipelines.tasks import PIECE_BYTES
 
 
 class IngestRecipe(HtmlRecipe):
@@ -98,11 +100,12 @@ class Listing(NamedTuple):
 
 
 class Unit(NamedTuple):
-    """A piece of a source that can be read by itself: a file, a row group of Parquet, a stripe of an Arrow file."""
+    """A piece of a source that can be read by itself: a file, a row group of Parquet, a stripe of Arrow, some lines."""
 
     file: str
     part: int = -1  # -1: all of the file
     num_bytes: int = 0  # about what it costs
+    span: Span | None = None  # of lines
 
 
 def origin_digest(entries: list[FileEntry]) -> str:
@@ -204,6 +207,10 @@ def _file_units(recipe: IngestRecipe, found: Listing, entry: FileEntry) -> list[
         num = arrow.stripes(found.local(entry.path), entry.path, recipe.fields)
         if num > 1:
             return [Unit(entry.path, part, entry.bytes // num) for part in range(num)]
+    if reader == "jsonl" and found.remote is None:
+        cuts = spans(found.local(entry.path), PIECE_BYTES)
+        if cuts:
+            return [Unit(entry.path, part, span.stop - span.start, span) for part, span in enumerate(cuts)]
     return [Unit(entry.path, -1, entry.bytes)]
 
 
@@ -240,7 +247,7 @@ def _read(recipe: IngestRecipe, path: Path, unit: Unit) -> Iterator[Record]:
 
     name, fields, limit = unit.file, recipe.fields, recipe.max_record_bytes
     readers: dict[str, Callable[[], Iterator[Record]]] = {
-        "jsonl": lambda: jsonl.jsonl_records(path, name, fields, limit),
+        "jsonl": lambda: jsonl.jsonl_records(path, name, fields, limit, unit.span),
         "csv": lambda: csv.csv_records(path, name, fields, limit, recipe.delimiter),
         "parquet": lambda: parquet.parquet_records(path, name, fields, limit, unit.part),
         "arrow": lambda: arrow.arrow_records(path, name, fields, limit, unit.part),

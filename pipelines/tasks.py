@@ -24,6 +24,7 @@ from typing import Any, NamedTuple, TypeVar
 Item = TypeVar("Item")
 THREADS = ("POLARS_MAX_THREADS", "NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "RAYON_NUM_THREADS")
 PIECE_BYTES = 8 << 20  # of input: a second of cleaning; what a killed stage loses, and at most waits for, per worker
+CUT = "2"  # how stages cut their work; pieces of another cut, by another release, are none of ours
 UNFINISHED = ".unfinished"
 STOP = f"stop{UNFINISHED}"  # a task failed: nobody begins another
 
@@ -59,7 +60,7 @@ def run_tasks(
     Raises:
         TaskError: if a worker is killed (most often because memory ran out); finished pieces stay.
     """
-    folder /= str(PIECE_BYTES)  # pieces of another cut, by another release, are none of ours
+    folder /= f"{PIECE_BYTES}.{CUT}"
     folder.mkdir(parents=True, exist_ok=True)
     for torn in folder.glob(f"*{UNFINISHED}"):
         shutil.rmtree(torn)

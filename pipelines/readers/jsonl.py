@@ -9,10 +9,12 @@ from typing import Any
 
 from pipelines.documents import Record
 from pipelines.readers.fields import Fields, cell, record_of, text_problem
-from pipelines.readers.lines import Line, lines
+from pipelines.readers.lines import Line, Span, lines
 
 
-def jsonl_records(path: Path, name: str, fields: Fields, max_record_bytes: int) -> Iterator[Record]:
+def jsonl_records(
+    path: Path, name: str, fields: Fields, max_record_bytes: int, span: Span | None = None
+) -> Iterator[Record]:
     """One record a line. Blank lines are no records.
 
     Args:
@@ -20,9 +22,10 @@ def jsonl_records(path: Path, name: str, fields: Fields, max_record_bytes: int) 
         name: what it is called in records and problems.
         fields: which fields are read.
         max_record_bytes: longer lines are quarantined without being held.
+        span: which lines; None: all.
     """
     loads = _fast_loads()
-    for line in lines(path, max_record_bytes):
+    for line in lines(path, max_record_bytes, span):
         if line.data is not None and not line.torn and not line.data.strip():
             continue
         yield _record(name, line, fields, max_record_bytes, loads)

@@ -7,7 +7,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pipelines.readers.streams import BYTE_ORDER_MARK, TornError, chunks, sized
+from pipelines.readers.streams import BYTE_ORDER_MARK, TornError, chunks, compression, section, sized
+
+
+class Span(NamedTuple):
+    """Some lines of a file that is not compressed: their first byte, the byte behind the last, the first's number."""
+
+    start: int
+    stop: int
+    number: int
 
 
 class Line(NamedTuple):
@@ -61,16 +69,35 @@ class _Pending:
         return Line(number, offset, self.size, b"".join(self._held), b"", torn)
 
 
-def lines(path: Path, max_bytes: int) -> Iterator[Line]:
+def spans(path: Path, num_bytes: int) -> list[Span]:
+    """A file cut at ends of lines into spans of at least so many bytes; none where it is compressed, or small.
+
+    The file is read for the numbers of its lines, at the speed of counting a byte.
+    """
+    if path.stat().st_size < 2 * num_bytes or compression(path):
+        return []
+    found, start, position, number, line = [], 0, 0, 1, 1
+    for chunk in chunks(path):
+        end = chunk.rfind(b"\n") + 1
+        line += chunk.count(b"\n")
+        if end and position + end - start >= num_bytes:
+            found.append(Span(start, position + end, number))
+            start, number = position + end, line
+        position += len(chunk)
+    return [*found, Span(start, position, number)] if start < position else found
+
+
+def lines(path: Path, max_bytes: int, span: Span | None = None) -> Iterator[Line]:
     """Lines without their ends; one that is longer than ``max_bytes`` is hashed and counted, not held.
 
     Offsets and sizes are those of the decompressed bytes. If the file is torn, the last line says so and holds
-    what was read of it. A byte order mark at the very beginning belongs to no line.
+    what was read of it. A byte order mark at the very beginning belongs to no line. With a span, its lines alone.
     """
-    number, offset, pending, opening = 1, 0, _Pending(max_bytes), b""
-    is_open = False  # whether the first three bytes are known
+    number, offset = (span.number, span.start) if span else (1, 0)
+    pending, opening = _Pending(max_bytes), b""
+    is_open = offset > 0  # whether the first three bytes of the file are known, or of no interest
     try:
-        for chunk in chunks(path):
+        for chunk in section(path, span.start, span.stop) if span else chunks(path):
             piece = chunk
             if not is_open:
                 piece = opening + chunk

@@ -207,6 +207,15 @@ def chunks(path: Path) -> Iterator[bytes]:
     return iter(Stream(path))
 
 
+def section(path: Path, start: int, stop: int) -> Iterator[bytes]:
+    """The bytes of a file from ``start`` up to ``stop``, as they are, in pieces of bounded size."""
+    with path.open("rb") as file:
+        file.seek(start)
+        while start < stop and (chunk := file.read(min(CHUNK_BYTES, stop - start))):
+            yield chunk
+            start += len(chunk)
+
+
 def whole(path: Path, max_bytes: int) -> Whole:
     """All of a file if it has no more than ``max_bytes``; what is longer is hashed and counted, not held."""
     held: list[bytes] = []

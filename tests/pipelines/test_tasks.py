@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.tasks import PIECE_BYTES, STOP, UNFINISHED, Task, TaskError, cores, grouped, run_tasks, work_off
+from pipelines.tasks import CUT, PIECE_BYTES, STOP, UNFINISHED, Task, TaskError, cores, grouped, run_tasks, work_off
 
 
 def write(folder, name, text):
@@ -148,7 +148,7 @@ def test_the_cut_of_the_work_does_not_know_the_number_of_workers(monkeypatch):
 
 
 def test_a_torn_piece_of_an_earlier_attempt_is_thrown_away(tmp_path):
-    torn = tmp_path / str(PIECE_BYTES) / f"0{UNFINISHED}"
+    torn = tmp_path / f"{PIECE_BYTES}.{CUT}" / f"0{UNFINISHED}"
     torn.mkdir(parents=True)
     (torn / "t").write_text("half")
     (torn / "left over").write_text("from the attempt before")

@@ -1,10 +1,13 @@
 """Lines: every byte stands in exactly one of them."""
 
+import gzip
+import tracemalloc
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.readers.lines import lines
+from pipelines.readers.lines import lines, spans
 
 
 @settings(max_examples=60)
@@ -30,3 +33,38 @@ def test_a_byte_order_mark_belongs_to_no_line_however_the_file_is_read(tmp_path,
     assert [(line.offset, line.data) for line in lines(tmp_path / "f", 10)] == [(3, b"one"), (7, b"two")]
     (tmp_path / "f").write_bytes(b"\xef\xbb")
     assert [(line.offset, line.data) for line in lines(tmp_path / "f", 10)] == [(0, b"\xef\xbb")]
+
+
+@settings(max_examples=100)
+@given(st.lists(st.binary(max_size=30), max_size=12), st.integers(1, 9), st.integers(1, 60), st.booleans())
+def test_the_lines_of_all_spans_are_those_of_the_file(tmp_path_factory, parts, chunk_bytes, span_bytes, is_marked):
+    path = tmp_path_factory.mktemp("lines") / "f"
+    path.write_bytes((b"\xef\xbb\xbf" if is_marked else b"") + b"\n".join(parts))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pipelines.readers.streams.CHUNK_BYTES", chunk_bytes)
+        cut = spans(path, span_bytes)
+        apart = [line for span in cut for line in lines(path, 20, span)]
+        assert not cut or apart == list(lines(path, 20))
+    size = path.stat().st_size
+    assert bool(cut) == (size >= 2 * span_bytes)
+    assert [span.stop for span in cut[:-1]] == [span.start for span in cut[1:]]
+    assert all(span.stop - span.start >= span_bytes for span in cut[:-1])
+
+
+def test_a_compressed_file_has_no_spans_whatever_its_name(tmp_path):
+    for name in ("f.gz", "f"):
+        (tmp_path / name).write_bytes(gzip.compress(b"".join(b"%d\n" % n for n in range(9999))))
+        assert spans(tmp_path / name, 10) == []
+
+
+def test_a_line_beyond_every_bound_is_one_span_in_bounded_memory(tmp_path):
+    with (tmp_path / "f").open("wb") as file:
+        for _ in range(64):  # MiB
+            file.write(b"a" * (1 << 20))
+        file.write(b"\nb\n")
+    tracemalloc.start()
+    cut = spans(tmp_path / "f", 1 << 20)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert cut == [(0, (64 << 20) + 3, 1)]
+    assert peak < 8 << 20

@@ -42,6 +42,20 @@ def test_units_stand_in_the_order_of_the_records(tmp_path, reader, expected):
     assert all(unit.num_bytes > 0 for unit in cut)
 
 
+def test_a_large_file_of_lines_is_many_units(tmp_path, monkeypatch):
+    lines = [json.dumps({"text": f"line {n}"}) if n % 7 else "no JSON" for n in range(500)]
+    (tmp_path / "f.jsonl").write_text("\n".join(lines))
+    found = listing(recipe("jsonl"), tmp_path)
+    whole = list(source_records(recipe("jsonl"), found))
+    monkeypatch.setattr("pipelines.sources.PIECE_BYTES", 1000)
+    monkeypatch.setattr("pipelines.readers.streams.CHUNK_BYTES", 100)
+    cut = units(recipe("jsonl"), found)
+    assert len(cut) > 5
+    assert sum(unit.num_bytes for unit in cut) == (tmp_path / "f.jsonl").stat().st_size
+    assert [record for unit in cut for record in unit_records(recipe("jsonl"), found, unit)] == whole
+    assert [record.uri for record in whole] == [f"f.jsonl#L{n}" for n in range(1, 501)]
+
+
 def test_the_files_of_a_distribution_are_units_with_its_licence():
     said = IngestRecipe(reader="installed-docs", source="pypi-docs.blake3", snapshot=_version("blake3"))
     found = listing(said, None)
