@@ -127,4 +127,4 @@ def test_a_spec_names_paths_beside_it_urls_and_names_of_the_hub(tmp_path):
     (tmp_path / "user/name").mkdir(parents=True)
     assert located(tmp_path, "user/name", "hub") == tmp_path / "user/name"
     assert located(tmp_path, "", "installed-docs") is None
-    assert Unit("a") == ("a", -1, 0)
+    assert Unit("a") == ("a", -1, 0, None)
