@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from pipelines.provenance.manifest import file_entry
+from pipelines.provenance.manifest import FileEntry, file_entry
 from pipelines.provenance.recipe import canonical_json, digest
 from pipelines.provenance.tables import read_table, write_table
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:  # a stage opens checkpoints without torch
     from torch import Tensor
 
 MODEL, OPTIMIZER, LOSSES, STATE = "model.safetensors", "optimizer.safetensors", "losses.arrow", "state.json"
+WRITING = ".writing-"
 KEEP = 2  # rolling ones: the newest may be torn, the one before it is then not far
 FORMAT = 1
 
@@ -44,6 +45,11 @@ class Checkpoint:
     @property
     def step(self) -> int:
         return self.state["step"]
+
+    @property
+    def is_sharded(self) -> bool:
+        """Whether each process wrote its part (see sharded.py), so that there is no file of the model."""
+        return not (self.path / MODEL).exists()
 
     def model(self) -> dict[str, Tensor]:
         from training.weights import load_weights
@@ -88,32 +94,30 @@ def save(
     """
     from training.weights import save_weights
 
-    step = int(state["step"])
-    root.mkdir(parents=True, exist_ok=True)
-    target, folder = root / name_of(step), root / f".writing-{name_of(step)}"
-    for stale in (target, folder):
-        shutil.rmtree(stale, ignore_errors=True)
-    with _whole_or_gone(folder):
-        metadata = {**header, "step": str(step)}
+    folder = begun(root, int(state["step"]))
+    with whole_or_gone(folder):
+        metadata = {**header, "step": str(state["step"])}
         save_weights(folder / MODEL, model, metadata)
         save_weights(folder / OPTIMIZER, optimizer, metadata)
         write_table(folder / LOSSES, losses)
         if finish:
             finish(folder)
-        files = [file_entry(folder, path.name) for path in sorted(folder.iterdir())]
-        body = {"format": FORMAT, **state, "files": {f.path: [f.bytes, f.blake3] for f in files}}
-        (folder / STATE).write_bytes(canonical_json({**body, "digest": digest(canonical_json(body))}))
-        for path in [*folder.iterdir(), folder]:
-            _sync(path)
-    folder.rename(target)
-    _sync(root)
-    return Checkpoint(target, body)
+        return published(folder, state)
+
+
+def begun(root: Path, step: int) -> Path:
+    """An empty directory for the checkpoint of a step; what was there of it before is removed."""
+    root.mkdir(parents=True, exist_ok=True)
+    target, folder = root / name_of(step), root / f"{WRITING}{name_of(step)}"
+    for stale in (target, folder):
+        shutil.rmtree(stale, ignore_errors=True)
+    folder.mkdir()
+    return folder
 
 
 @contextmanager
-def _whole_or_gone(folder: Path) -> Iterator[None]:
-    """Make a directory and fill it; where there is no room, what was written does not stay to take it."""
-    folder.mkdir()
+def whole_or_gone(folder: Path) -> Iterator[None]:
+    """Fill a directory; where there is no room, what was written does not stay to take it."""
     try:
         yield
     except OSError:
@@ -121,8 +125,31 @@ def _whole_or_gone(folder: Path) -> Iterator[None]:
         raise
 
 
-def opened(path: Path) -> Checkpoint:
+def published(folder: Path, state: Mapping[str, Any], known: Sequence[FileEntry] = ()) -> Checkpoint:
+    """Give a directory that :func:`begun` made its name, as the checkpoint of all files in it.
+
+    Args:
+        folder: the directory.
+        state: at least ``step``.
+        known: files that are on disk and hashed already.
+    """
+    found = {entry.path: entry for entry in known}
+    new = [path for path in sorted(folder.iterdir()) if path.name not in found]
+    found |= {path.name: file_entry(folder, path.name) for path in new}
+    body = {"format": FORMAT, **state, "files": {name: [f.bytes, f.blake3] for name, f in sorted(found.items())}}
+    (folder / STATE).write_bytes(canonical_json({**body, "digest": digest(canonical_json(body))}))
+    for path in [*new, folder / STATE, folder]:
+        sync(path)
+    target = folder.with_name(folder.name.removeprefix(WRITING))
+    folder.rename(target)
+    sync(folder.parent)
+    return Checkpoint(target, body)
+
+
+def opened(path: Path, part: int = 0, parts: int = 1) -> Checkpoint:
     """A checkpoint of which every byte is the one that was written.
+
+    With several parts, every so-manieth file alone is looked at: processes that share a checkpoint share the work.
 
     Raises:
         CheckpointError: telling what is wrong with it.
@@ -134,7 +161,7 @@ def opened(path: Path) -> Checkpoint:
         raise CheckpointError(f"{path.name}: {STATE} cannot be read ({error}).") from None
     if digest(canonical_json(state)) != claimed or state.get("format") != FORMAT:
         raise CheckpointError(f"{path.name}: {STATE} was changed after it was written.")
-    for name, (size, expected) in sorted(state["files"].items()):
+    for name, (size, expected) in sorted(state["files"].items())[part::parts]:
         file = path / name
         if not file.exists() or file.stat().st_size != size:
             found = file.stat().st_size if file.exists() else "no"
@@ -144,23 +171,39 @@ def opened(path: Path) -> Checkpoint:
     return Checkpoint(path, state)
 
 
-def latest(root: Path, say: Callable[[str], None] = print) -> Checkpoint | None:
-    """The newest checkpoint that is whole, or None."""
+def latest(
+    root: Path, say: Callable[[str], None] = print, look: Callable[[Path], Checkpoint] = opened
+) -> Checkpoint | None:
+    """The newest checkpoint that is whole, or None; ``look`` opens one or raises."""
     for path in sorted(root.glob("step-*"), reverse=True):
         try:
-            return opened(path)
+            return look(path)
         except CheckpointError as error:
             say(f"passed over a torn checkpoint: {error}")
     return None
 
 
+def differing(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
+    """What a checkpoint and a run were made of where that is not the same, as a sentence."""
+    names = [name for name in sorted({*there, *here}) if there.get(name, ...) != here.get(name, ...)]
+    told = [f"{name} is {there.get(name, 'not set')!r} there and {here.get(name, 'not set')!r} here" for name in names]
+    return f"What differs: {'; '.join(told)}." if there and told else "It does not say what it was made of."
+
+
 def prune(root: Path, keep: int = KEEP) -> None:
     """Remove all but the newest."""
-    for path in [*sorted(root.glob("step-*"))[:-keep], *root.glob(".writing-*")]:
+    for path in sorted(root.glob("step-*"))[:-keep]:
+        shutil.rmtree(path, ignore_errors=True)
+    sweep(root)
+
+
+def sweep(root: Path) -> None:
+    """Remove what nobody has finished."""
+    for path in root.glob(f"{WRITING}*"):
         shutil.rmtree(path, ignore_errors=True)
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

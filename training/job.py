@@ -60,6 +60,9 @@ class JobFile(_Frozen):
             )
 
 
+SETTINGS = ("model", "recipe", "numerics", "header")
+
+
 class JobPart(_Frozen):
     """The shards of one part and, for held-out ones, the table of its documents."""
 
@@ -126,9 +129,23 @@ class Job(_Frozen):
         Nor does how many processes share the work: they read the same data in the same order. What they give is equal
         to rounding only, so the checkpoint says which steps who took.
         """
+        return digest(canonical_json(self._plain()))
+
+    @property
+    def made_of(self) -> dict[str, Any]:
+        """The same for people: settings by dotted name, and the digest of everything else."""
+        found: dict[str, Any] = {}
+        for name, value in self._plain().items():
+            if name in SETTINGS:
+                found |= {f"{name}.{field}": setting for field, setting in value.items()}
+            else:
+                found[name] = value if isinstance(value, str | int) else digest(canonical_json(value))[:12]
+        return found
+
+    def _plain(self) -> dict[str, Any]:
         plain = self.model_dump(mode="json", exclude={"directory", "track", "tracking"})
         plain["numerics"] = {k: v for k, v in plain["numerics"].items() if k not in SHARED_OUT}
-        return digest(canonical_json(_without_paths(plain)))
+        return _without_paths(plain)
 
     def files(self) -> Iterator[JobFile]:
         for part in [*self.parts, *self.heldout]:

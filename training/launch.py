@@ -7,6 +7,10 @@ So the kernel is asked to signal this process when its parent dies (prctl PR_SET
 trainer itself, or torchrun for several processes, by exec: the wish survives that. Each worker asks for itself too.
 One process is started without torchrun: its agent would import torch a second time (2 s, 200 MB) to watch one child.
 
+On several machines torchrun is told of the others by STEMMA_TORCHRUN, for example
+``--nnodes=2 --nproc-per-node=8 --rdzv-backend=c10d --rdzv-endpoint=first:29500``: the first one starts the run, the others
+the command that it prints. All see the same store.
+
 The signal comes when the *thread* that started this process ends, so start it from one that waits for it.
 """
 
@@ -15,10 +19,12 @@ from __future__ import annotations
 import argparse
 import ctypes
 import os
+import shlex
 import signal
 import sys
 
 PR_SET_PDEATHSIG = 1
+TORCHRUN = "STEMMA_TORCHRUN"  # arguments of torchrun, where there are several machines
 LAUNCHER = "STEMMA_LAUNCHER"  # pid that the workers must find as their parent
 
 
@@ -39,7 +45,7 @@ def die_with_parent(signum: int, parent: int | None = None) -> None:
 
 
 def command(nproc: int, arguments: list[str], parent: int) -> list[str]:
-    """What to run to train on ``nproc`` processes of this machine."""
+    """What to run to train on ``nproc`` processes: of this machine, or of those that STEMMA_TORCHRUN names."""
     return [
         sys.executable, "-m", "training.launch", "--nproc", str(nproc), "--parent", str(parent), "--", *arguments
     ]  # fmt: skip
@@ -49,13 +55,22 @@ def trainer(nproc: int, arguments: list[str]) -> list[str]:
     """What the launcher becomes."""
     if nproc == 1:
         return [sys.executable, "-m", "training.run", *arguments]
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={nproc}"]
-    return [*torchrun, "-m", "training.run", *arguments]
+    where = shlex.split(os.environ.get(TORCHRUN, "")) or ["--standalone", f"--nproc-per-node={nproc}"]
+    return [sys.executable, "-m", "torch.distributed.run", *where, "-m", "training.run", *arguments]
+
+
+def elsewhere(nproc: int, arguments: list[str]) -> str:
+    """The command for every other machine; the empty string where there is none."""
+    said = os.environ.get(TORCHRUN, "")
+    if nproc == 1 or not said:
+        return ""
+    there = ["python", "-m", "training.launch", "--nproc", str(nproc), "--", *arguments]
+    return f"{TORCHRUN}={shlex.quote(said)} {shlex.join(there)}"
 
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m training.launch", description=__doc__)
-    parser.add_argument("--nproc", type=int, default=1, help="processes on this machine")
+    parser.add_argument("--nproc", type=int, default=1, help="processes in all")
     parser.add_argument("--parent", type=int, default=None, help="pid of the process that starts this one")
     parser.add_argument("rest", nargs="+", help="arguments of training.run, after --")
     parsed = parser.parse_args(arguments)
@@ -65,6 +80,8 @@ def main(arguments: list[str] | None = None) -> None:
     # one process keeps this pid and its parent; the workers of torchrun have this pid as their parent
     os.environ[LAUNCHER] = str(os.getppid() if parsed.nproc == 1 else os.getpid())
     become = trainer(parsed.nproc, parsed.rest)
+    if parsed.parent is not None and (other := elsewhere(parsed.nproc, parsed.rest)):
+        print(f"waiting for the other machines; there: {other}", flush=True)
     os.execv(become[0], become)  # noqa: S606 (our own command)
 
 

@@ -70,6 +70,7 @@ class Run:
     recomputed: bool = False
     is_asked_to_stop: Callable[[], bool] = lambda: False
     track: Track = lambda lines: None
+    made_of: dict[str, Any] = field(default_factory=dict)  # what the identity stands for, by name
 
     def train(self) -> checkpoints.Checkpoint | None:
         """Train to the end of the plan; the last checkpoint, on rank 0.
@@ -224,7 +225,7 @@ class _State(State):
         if asked:
             self.drain()
             self._save(milestone=False, ended=False)
-            self.writer.wait()
+            self.settle()
             raise stopping.Stopped(f"asked to stop: step {self.step} is taken and kept. Start again to go on.")
 
     def drain(self) -> None:
@@ -271,19 +272,22 @@ class _State(State):
             if self.run.rank == 0:
                 checkpoints.prune(self.rolling)
         else:
-            self._write_behind(*([self.run.directory / "milestones"] if milestone else []), self.rolling)
+            self._write_behind(self.run.directory / "milestones" if milestone else None)
         self.started()
         return saved
 
     def resume(self) -> None:
         """Go on from the newest whole checkpoint, if there is one."""
-        found = checkpoints.latest(self.rolling, self.run.say)
+        if self.run.rank == 0:
+            checkpoints.sweep(self.rolling)  # of a run that was killed while it wrote
+        found = self.latest()
         if found is None:
             return
         if found.state["identity"] != self.run.identity:
             raise checkpoints.CheckpointError(
-                f"{found.path} belongs to another recipe, plan, data or numerics; this run is "
-                f"{self.run.identity[:12]}…, the checkpoint {found.state['identity'][:12]}…. Remove {self.run.directory}."
+                f"{found.path} belongs to another run ({found.state['identity'][:12]}…) than this one "
+                f"({self.run.identity[:12]}…). {checkpoints.differing(found.state.get('made_of', {}), self.run.made_of)} "
+                f"Remove {self.run.directory}."
             )
         self.load(found)
         self.run.say(f"resumed after step {self.step}")

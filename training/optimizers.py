@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from training.parallel import like
 from training.recipes import OptimisationRecipe
+from training.sharded import Rows
 
 ADAMW, MUON = ("exp_avg", "exp_avg_sq"), ("momentum_buffer",)
 
@@ -76,7 +77,7 @@ def optimizer_state(model: nn.Module, optimizer: Optimizer) -> dict[str, Tensor]
     return state
 
 
-def restore(model: nn.Module, optimizer: Optimizer, state: dict[str, Tensor], step: int) -> None:
+def restore(model: nn.Module, optimizer: Optimizer, state: Mapping[str, Tensor | Rows], step: int) -> None:
     """Inverse of :func:`optimizer_state`, after ``step`` steps that were taken."""
     for name, parameter, owner in _owned(model, optimizer):
         held = {moment: like(state[f"{moment}.{name}"], parameter) for moment in _moments(owner)}

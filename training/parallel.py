@@ -1,7 +1,7 @@
 """Several processes that train one model: alone, copied (DDP) or sharded (FSDP2).
 
-The loop asks the same of all three. Gradients are means over the processes; weights and moments leave whole, so that a
-checkpoint does not know how many processes wrote it, and another number of them can go on from it.
+The loop asks the same of all three. Gradients are means over the processes. What is kept for good leaves whole, and
+another number of processes can go on from any checkpoint.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from training.models.blocks import Trunk
+from training.sharded import Rows
 
 NARROW = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp8": torch.bfloat16}  # what products are computed in
 
@@ -64,9 +65,9 @@ class Sharded(Alone):
         policy = MixedPrecisionPolicy()
         if dtype in NARROW:
             policy = MixedPrecisionPolicy(param_dtype=NARROW[dtype], reduce_dtype=torch.float32)
-        for trunk in objective.modules():
-            if isinstance(trunk, Trunk):
-                for block in trunk.layers:
+        for module in objective.modules():
+            if isinstance(module, Trunk):
+                for block in module.layers:
                     fully_shard(block, mp_policy=policy)
         self.root: Any = fully_shard(objective, mp_policy=policy)
 
@@ -109,8 +110,10 @@ def copied(tensors: Mapping[str, Tensor], *, is_kept: bool) -> dict[str, Tensor]
     return found
 
 
-def like(tensor: Tensor, pattern: Tensor) -> Tensor:
+def like(tensor: Tensor | Rows, pattern: Tensor) -> Tensor:
     """A whole tensor, where ``pattern`` lies and cut as it is cut."""
+    if isinstance(tensor, Rows):
+        return tensor.like(pattern)
     if isinstance(pattern, DTensor):
         return distribute_tensor(tensor.to(pattern.device), pattern.device_mesh, pattern.placements)
     return tensor.to(pattern.device)
@@ -121,7 +124,7 @@ def number(value: Tensor) -> Tensor:
     return value.full_tensor() if isinstance(value, DTensor) else value
 
 
-def fill(network: nn.Module, weights: Mapping[str, Tensor]) -> None:
+def fill(network: nn.Module, weights: Mapping[str, Tensor | Rows]) -> None:
     """Load whole weights into a network that may be sharded; names are our own.
 
     Raises:

@@ -189,7 +189,7 @@ class PretrainRecipe(GPTRecipe, OptimisationRecipe):
 class Compute(Recipe):
     """How the work of a run is shared out; it is declared with the checkpoint, for it moves last bits."""
 
-    processes: int = Field(default=1, ge=1, le=1024, description="Processes on this machine, one a GPU")
+    processes: int = Field(default=1, ge=1, le=1024, description="Processes in all, one a GPU")
     sharding: Literal["ddp", "fsdp"] = Field(
         default="ddp", description="ddp: each process has the whole model; fsdp: a share of every weight (FSDP2)"
     )

@@ -117,7 +117,8 @@ def _told(job: Job) -> tracking.Told:
 
 
 def _compute(job: Job) -> dict[str, Any]:
-    return {"sharding": job.numerics.get("sharding", "ddp"), "recomputed": job.numerics.get("recompute", False)}
+    sharding, recomputed = job.numerics.get("sharding", "ddp"), job.numerics.get("recompute", False)
+    return {"sharding": sharding, "recomputed": recomputed, "made_of": job.made_of}
 
 
 def _check_files(job: Job, say: Callable[[str], None]) -> None:

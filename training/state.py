@@ -1,6 +1,7 @@
 """The state of a run: weights, moments and records, written to a checkpoint and read from one.
 
-A checkpoint does not know how many processes wrote it: shares are gathered before, and cut again after.
+What is kept for good is whole: shares are gathered before, and cut again after. The rolling checkpoints of a sharded run
+are sharded as it is. Any number of processes goes on from either.
 """
 
 from __future__ import annotations
@@ -14,10 +15,10 @@ import torch.distributed as dist
 
 from pipelines import consumption
 from pipelines.provenance.tables import read_table, write_table
-from training import checkpoints, fp8, guard
+from training import checkpoints, fp8, guard, sharded
 from training.models.names import ours, published
 from training.optimizers import optimizer, optimizer_state, restore
-from training.parallel import copied, fill, parallel, recompute
+from training.parallel import Sharded, copied, fill, parallel, recompute
 from training.records import Meter, Row, Waiting, losses_table, rows_of
 from training.writing import Writer
 
@@ -60,58 +61,83 @@ class State:
 
     def _chain(self) -> None:
         """Extend the consumption chain by what all processes fed since the last time, in slot order."""
-        shares = [self.unchained]
-        if self.run.world_size > 1:
-            gathered: list[Any] = [None] * self.run.world_size
-            dist.all_gather_object(gathered, self.unchained)
-            shares = gathered
-        for step_shares in zip(*shares, strict=True):
+        for step_shares in zip(*self._gathered(self.unchained), strict=True):
             for hashes in step_shares:
                 self.consumed = consumption.extended(self.consumed, hashes)
         self.unchained = []
 
     def _write(self, root: Path, *, ended: bool = False) -> checkpoints.Checkpoint | None:
-        """A checkpoint that is on disk when this returns; of rank 0."""
-        self.writer.wait()
-        write = self._copied()
+        """A whole checkpoint that is on disk when this returns; of rank 0."""
+        self.settle()
+        write = self._whole()
         return write(root, self.run.task.finish if ended else None) if write else None
 
-    def _write_behind(self, *roots: Path) -> None:
-        """The same in each directory while training goes on, older ones in the rolling one then removed."""
-        self.writer.wait()  # before anything is copied: at most one copy is held
-        write = self._copied()
-        if write is None:
-            return
+    def _write_behind(self, milestones: Path | None) -> None:
+        """A rolling checkpoint and perhaps a milestone, while training goes on; older rolling ones are then removed."""
+        self.settle()  # before anything is copied: at most one copy is held
+        is_sharded = isinstance(self.parallel, Sharded)
+        write = self._whole() if milestones or not is_sharded else None
+        roll = self._share() if is_sharded else None
 
         def work() -> None:
-            for root in roots:
-                write(root, None)
-            checkpoints.prune(self.rolling)
+            if write and milestones:
+                write(milestones, None)
+            if roll:
+                roll()
+            elif write:
+                write(self.rolling, None)
+            if self.run.rank == 0:
+                checkpoints.prune(self.rolling)
 
         self.writer.begin(work)
 
-    def _copied(self) -> Callable[[Path, Finish | None], checkpoints.Checkpoint] | None:
-        """Everything that a checkpoint is made of, copied, and what writes it; nothing where it is not written."""
+    def settle(self) -> None:
+        """Until nothing is being written; every process must ask.
+
+        Raises:
+            BaseException: whatever the writing raised, here or in another process, on all of them.
+        """
+        error: BaseException | None = None
+        try:
+            self.writer.wait()
+        except BaseException as raised:  # noqa: BLE001 (travels to all processes)
+            error = raised
+        errors = [found for found in self._gathered(error) if found is not None]
+        for found in sorted(errors, key=lambda found: isinstance(found, sharded.GoneError)):
+            raise found
+
+    def _gathered(self, mine: Any) -> list[Any]:
+        """What each process says, in their order."""
+        if self.run.world_size == 1:
+            return [mine]
+        gathered: list[Any] = [None] * self.run.world_size
+        dist.all_gather_object(gathered, mine)
+        return gathered
+
+    def _state(self) -> dict[str, Any]:
         self._chain()
-        is_kept = self.run.rank == 0
+        return {
+            "step": self.step,
+            "consumption": self.consumed.hex(),
+            "identity": self.run.identity,
+            "made_of": self.run.made_of,
+            "evaluations": list(self.evaluations),
+            "processes": list(self.processes),
+        }
+
+    def _whole(self) -> Callable[[Path, Finish | None], checkpoints.Checkpoint] | None:
+        """Everything that a checkpoint is made of, copied, and what writes it; nothing where it is not written."""
+        state, is_kept = self._state(), self.run.rank == 0
         weights = copied(self.network.state_dict(), is_kept=is_kept)
         moments = copied(optimizer_state(self.network, self.optimizer), is_kept=is_kept)
         if not is_kept:
             return None
-        state = {
-            "step": self.step,
-            "consumption": self.consumed.hex(),
-            "identity": self.run.identity,
-            "evaluations": list(self.evaluations),
-            "processes": list(self.processes),
-        }
-        losses, skipped = losses_table(self.rows), guard.table(self.skipped) if self.skipped else None
+        losses, skipped = losses_table(self.rows), self._skipped()
         names, header = published(self.network.recipe, weights), self.run.header
 
         def write(root: Path, also: Finish | None) -> checkpoints.Checkpoint:
             def finish(folder: Path) -> None:
-                if skipped is not None:
-                    write_table(folder / guard.SKIPPED, skipped)
+                skipped(folder)
                 if also:
                     also(folder)
 
@@ -119,12 +145,57 @@ class State:
 
         return write
 
+    def _share(self) -> Callable[[], None]:
+        """The same of a rolling checkpoint of which every process writes its part."""
+        run, state = self.run, self._state()
+        folder = self._gathered(checkpoints.begun(self.rolling, self.step) if run.rank == 0 else None)[0]
+        held = sharded.shares({**self.network.state_dict(), **optimizer_state(self.network, self.optimizer)}, run.rank)
+        losses, skipped, writer = losses_table(self.rows), self._skipped(), self.writer
+
+        def write() -> None:
+            sharded.write_share(folder, run.rank, run.world_size, held, {**run.header, "step": str(state["step"])})
+            if run.rank == 0:
+                with checkpoints.whole_or_gone(folder):
+                    write_table(folder / checkpoints.LOSSES, losses)
+                    skipped(folder)
+                    files = sharded.written(folder, run.world_size, writer.is_given_up.is_set)
+                    checkpoints.published(folder, state, files)
+
+        return write
+
+    def _skipped(self) -> Finish:
+        """Writes down the steps that were skipped so far, if any were."""
+        table = guard.table(self.skipped) if self.skipped else None
+        return lambda folder: write_table(folder / guard.SKIPPED, table) if table is not None else None
+
+    def latest(self) -> checkpoints.Checkpoint | None:
+        """The newest rolling checkpoint that is whole; the processes share the reading of its files, and agree."""
+
+        def look(path: Path) -> checkpoints.Checkpoint:
+            found, problem = None, ""
+            try:
+                found = checkpoints.opened(path, self.run.rank, self.run.world_size)
+            except checkpoints.CheckpointError as error:
+                problem = str(error)
+            problems = [told for told in self._gathered(problem) if told]
+            if found is None or problems:
+                raise checkpoints.CheckpointError(problems[0])
+            return found
+
+        return checkpoints.latest(self.rolling, self.run.say, look)
+
     def load(self, found: checkpoints.Checkpoint) -> None:
         """Stand where a checkpoint was written."""
         skipped = found.path / guard.SKIPPED
         self.skipped = [tuple(row.values()) for row in read_table(skipped).to_pylist()] if skipped.exists() else []
-        fill(self.network, ours(self.network.recipe, found.model()))
-        restore(self.network, self.optimizer, found.optimizer(), found.step - len(self.skipped))
+        taken = found.step - len(self.skipped)
+        if found.is_sharded:
+            shards = sharded.Shards(found.path)
+            fill(self.network, shards)
+            restore(self.network, self.optimizer, shards, taken)
+        else:
+            fill(self.network, ours(self.network.recipe, found.model()))
+            restore(self.network, self.optimizer, found.optimizer(), taken)
         self.step, self.consumed = found.step, bytes.fromhex(found.state["consumption"])
         self.unchained, self.waiting = [], []
         self.evaluations = list(found.state["evaluations"])

@@ -16,6 +16,7 @@ class Writer:
     """Does one piece of work at a time in a thread of its own; leaving its ``with`` block waits for the last."""
 
     def __init__(self) -> None:
+        self.is_given_up = threading.Event()  # an error ends the run: who waits for other processes need not
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
 
@@ -57,6 +58,8 @@ class Writer:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if error is not None:
+            self.is_given_up.set()
         self._join()
         if error is None:
             self.wait()

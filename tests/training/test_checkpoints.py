@@ -192,3 +192,14 @@ def test_moments_and_losses_come_back_beside_the_weights(tmp_path):
     found = checkpoints.latest(tmp_path)
     assert torch.equal(found.optimizer()["exp_avg.a"], torch.zeros(2))
     assert found.losses().to_pylist() == [{"step": 5}]
+
+
+def test_what_differs_is_told_by_name_and_nothing_else():
+    there = {"recipe.clip": 1.0, "plan": "ab", "recipe.attend": "document"}
+    here = {"recipe.clip": 0.5, "plan": "ab", "numerics.device": "cpu"}
+    told = checkpoints.differing(there, here)
+    assert told == (
+        "What differs: numerics.device is 'not set' there and 'cpu' here; recipe.attend is 'document' there and "
+        "'not set' here; recipe.clip is 1.0 there and 0.5 here."
+    )
+    assert checkpoints.differing({}, here) == "It does not say what it was made of."

@@ -13,7 +13,7 @@ import pytest
 from jobs import finished, in_process, small_job
 
 from training.checkpoints import latest
-from training.launch import command, trainer
+from training.launch import command, elsewhere, trainer
 from training.trainer import environment
 
 ROOT = Path(__file__).parents[2]
@@ -94,8 +94,15 @@ def test_signals_that_a_server_in_the_background_ignores_end_the_trainer(world, 
     assert latest(job.directory / "rolling", say=lambda line: None) is not None
 
 
-def test_one_process_needs_no_torchrun():
+def test_one_process_needs_no_torchrun(monkeypatch):
+    monkeypatch.delenv("STEMMA_TORCHRUN", raising=False)
     assert trainer(1, ["--job", "x"])[1:] == ["-m", "training.run", "--job", "x"]
     assert trainer(4, ["--job", "x"])[1:] == [
         "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=4", "-m", "training.run", "--job", "x"
     ]  # fmt: skip
+    assert elsewhere(4, ["--job", "x"]) == ""
+    monkeypatch.setenv("STEMMA_TORCHRUN", "--nnodes=2 --nproc-per-node=2")
+    assert trainer(4, ["--job", "x"])[3:5] == ["--nnodes=2", "--nproc-per-node=2"]
+    assert elsewhere(4, ["--job", "a b"]).endswith("python -m training.launch --nproc 4 -- --job 'a b'")
+    assert trainer(1, ["--job", "x"])[1:] == ["-m", "training.run", "--job", "x"]
+    assert elsewhere(1, ["--job", "x"]) == ""

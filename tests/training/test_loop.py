@@ -93,7 +93,8 @@ def test_a_checkpoint_of_another_recipe_is_not_gone_on_from(world, tmp_path):
     job = small_job(world, tmp_path)
     in_process(job)
     other = small_job(world, tmp_path, learning_rate=5e-3)
-    with pytest.raises(CheckpointError, match="belongs to another recipe"):
+    wanted = r"belongs to another run .*What differs: recipe\.learning_rate is 0\.01 there and 0\.005 here\. Remove "
+    with pytest.raises(CheckpointError, match=wanted):
         in_process(other)
 
 
