@@ -27,6 +27,7 @@ if TYPE_CHECKING:  # a stage opens checkpoints without torch
 
 MODEL, OPTIMIZER, LOSSES, STATE = "model.safetensors", "optimizer.safetensors", "losses.arrow", "state.json"
 WRITING = ".writing-"
+AHEAD = "ahead.safetensors"  # of a run that learns further tokens (see ahead.py)
 KEEP = 2  # rolling ones: the newest may be torn, the one before it is then not far
 FORMAT = 1
 
@@ -55,6 +56,12 @@ class Checkpoint:
         from training.weights import load_weights
 
         return load_weights(self.path / MODEL)
+
+    def ahead(self) -> dict[str, Tensor]:
+        """The modules that look ahead, if there are any."""
+        from training.weights import load_weights
+
+        return load_weights(self.path / AHEAD) if (self.path / AHEAD).exists() else {}
 
     def optimizer(self) -> dict[str, Tensor]:
         from training.weights import load_weights

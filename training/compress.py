@@ -155,6 +155,7 @@ def _save(
 def _recovery(base: Artifact, recipe: CompressionRecipe, path: Path, name: str, numerics: dict[str, Any]) -> Job:
     """Training from pruned weights, on a short plan over the parts of the run's own."""
     fields = base.manifest.recipe | {
+        "mtp_depth": 0,
         "learning_rate": recipe.recovery_learning_rate, "warmup_steps": min(10, recipe.recovery_steps // 10),
         "schedule": "cosine", "optimizer": "adamw", "compile": "off", "milestone_every": 0, "eval_every": 0, "patience": 0,
     }  # fmt: skip

@@ -57,7 +57,7 @@ class NextToken(Objective[GPT]):
     def costs(self, logits_NV: Tensor, targets_N: Tensor) -> Tensor:
         """Cross-entropy, its targets smoothed, and the price of large logits; nats, [N] for N targets."""
         costs_N = F.cross_entropy(logits_NV, targets_N, reduction="none", label_smoothing=self.label_smoothing)
-        return costs_N + self.z_loss * logits_NV.logsumexp(-1).square()
+        return costs_N + self.z_loss * logits_NV.logsumexp(-1).square() if self.z_loss else costs_N
 
 
 class HiddenTokens(Objective[Encoder]):

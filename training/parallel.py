@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 
+from training.ahead import Ahead
 from training.models.blocks import Trunk
 from training.sharded import Rows
 
@@ -66,7 +67,7 @@ class Sharded(Alone):
         if dtype in NARROW:
             policy = MixedPrecisionPolicy(param_dtype=NARROW[dtype], reduce_dtype=torch.float32)
         for module in objective.modules():
-            if isinstance(module, Trunk):
+            if isinstance(module, Trunk | Ahead):
                 for block in module.layers:
                     fully_shard(block, mp_policy=policy)
         self.root: Any = fully_shard(objective, mp_policy=policy)

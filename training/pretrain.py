@@ -18,7 +18,7 @@ from pipelines.provenance.artifact import Artifact, Draft
 from pipelines.provenance.plan import Plan
 from training import continuing
 from training import numerics as declared
-from training.checkpoints import Checkpoint, opened
+from training.checkpoints import AHEAD, LOSSES, MODEL, OPTIMIZER, Checkpoint, opened
 from training.guard import SKIPPED
 from training.job import Job, JobFile, JobPart
 from training.masking import with_mask_token
@@ -29,6 +29,7 @@ from training.trainer import Launch, Progress, Say, last_checkpoint, placed, run
 
 PRETRAIN_VERSION = "2"
 STANDING_VERSIONS = ("1",)  # the same weights; heldout.json has figures by source for the last evaluation alone
+NOT_ALWAYS = (SKIPPED, AHEAD)  # files that a run has which skipped a step, or learns further tokens
 BASELINES = ("unigram_bpb", "bigram_bpb", "trigram_bpb")
 
 
@@ -77,9 +78,7 @@ def pretrain(
     times = run_job(job, launch, say, progress)
     last = last_checkpoint(job, say)
     draft.circumstance.update({"training": times})
-    skipped = [SKIPPED] if (last.path / SKIPPED).exists() else []
-    for name in ("model.safetensors", "optimizer.safetensors", "losses.arrow", *skipped):
-        shutil.copyfile(last.path / name, draft.path(name))
+    _copy(last, draft)
     _write_companions(draft, job, mixture.input("vocabulary"))
     heldout = _heldout(job, recipe, last, mixture.input("vocabulary"), say)
     draft.write_json("heldout.json", heldout)
@@ -143,6 +142,8 @@ def job_of(
     if base is not None:
         continuing.check(base, vocabulary, recipe.sequence_length)
         header["base"] = base.digest
+    if teacher is not None and recipe.mtp_depth:
+        raise ValueError("a teacher says the next token alone: set mtp_depth to 0.")
     if teacher is not None:
         continuing.check(teacher, vocabulary, recipe.sequence_length)
         header["teacher"] = teacher.digest
@@ -171,6 +172,12 @@ def job_of(
 def _mask_token(vocabulary: Artifact) -> tuple[dict[str, Any], int]:
     """The tokenizer of an encoder, and its token for what is hidden."""
     return with_mask_token(vocabulary.json("tokenizer.json"), int(vocabulary.facts["size"]))
+
+
+def _copy(checkpoint: Checkpoint, draft: Draft) -> None:
+    for name in (MODEL, OPTIMIZER, LOSSES, *NOT_ALWAYS):
+        if name not in NOT_ALWAYS or (checkpoint.path / name).exists():
+            shutil.copyfile(checkpoint.path / name, draft.path(name))
 
 
 def _write_companions(draft: Draft, job: Job, vocabulary: Artifact) -> None:
@@ -234,9 +241,7 @@ def _milestones(job: Job, recipe: PretrainRecipe, mixture: Artifact, draft: Draf
         checkpoint = opened(path)
 
         def make(inner: Draft, checkpoint: Checkpoint = checkpoint) -> Artifact:
-            skipped = [SKIPPED] if (checkpoint.path / SKIPPED).exists() else []
-            for name in ("model.safetensors", "optimizer.safetensors", "losses.arrow", *skipped):
-                shutil.copyfile(checkpoint.path / name, inner.path(name))
+            _copy(checkpoint, inner)
             _write_companions(inner, job, mixture.input("vocabulary"))
             step, tokens = checkpoint.step, _tokens(job.plan, checkpoint.step)
             facts = {"step": step, "tokens": tokens, "consumption": checkpoint.state["consumption"]}

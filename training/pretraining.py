@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from training.ahead import TokensAhead
 from training.batches import Batch, Batches, Inputs, ShardSource
 from training.continuing import begin_from
 from training.contrast import AlikeTwice, figures
@@ -71,6 +72,10 @@ def objective(job: Job, recipe: PretrainRecipe) -> Objective[Any]:
     _begin(network, job, recipe)
     if job.teacher is not None:
         return distilled(network, job, recipe)
+    if recipe.mtp_depth:
+        return TokensAhead(
+            network, recipe.mtp_depth, recipe.mtp_weight, recipe.seed + 1, recipe.label_smoothing, recipe.z_loss
+        )
     return NextToken(network, recipe.label_smoothing, recipe.z_loss)
 
 

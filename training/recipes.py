@@ -104,6 +104,21 @@ class PretrainRecipe(GPTRecipe, OptimisationRecipe):
     z_loss: float = Field(
         default=0.0, ge=0, le=1, description="Factor of log² Z, which keeps logits small; 1e-4 by custom, 0 is none"
     )
+    mtp_depth: int = Field(
+        default=0,
+        exclude_if=not_,
+        ge=0,
+        le=8,
+        description="Tokens behind the next one that are learnt as well (multi-token prediction), each in a block that is "
+        "kept in ahead.safetensors and not exported; 0: none",
+    )
+    mtp_weight: float = Field(
+        default=0.3,
+        exclude_if=lambda value: value == 0.3,
+        gt=0,
+        le=10,
+        description="How much those tokens count together, the next one counting 1 (mtp_depth)",
+    )
     distil_weight: float = Field(
         default=0.0,
         ge=0,
@@ -153,6 +168,12 @@ class PretrainRecipe(GPTRecipe, OptimisationRecipe):
             raise ValueError("label_smoothing and z_loss are for objective = 'causal'.")
         if self.objective == "masked" and self.distil_weight:
             raise ValueError("a teacher (distil_weight) is for objective = 'causal'.")
+        if self.objective == "masked" and self.mtp_depth:
+            raise ValueError(f"mtp_depth ({self.mtp_depth}) learns tokens further on: it needs objective = 'causal'.")
+        if self.mtp_depth >= self.sequence_length:
+            raise ValueError(f"mtp_depth ({self.mtp_depth}) must be below sequence_length ({self.sequence_length}).")
+        if self.mtp_depth and self.distil_weight:
+            raise ValueError("a teacher (distil_weight) says the next token alone: set mtp_depth to 0.")
         if self.whole_words and self.objective != "masked":
             raise ValueError("whole_words hides words from an encoder: it needs objective = 'masked'.")
         if self.sentence_order and self.objective != "masked":

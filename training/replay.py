@@ -17,12 +17,13 @@ from pipelines import consumption
 from pipelines.provenance.artifact import Artifact
 from pipelines.provenance.lineage import bases, teacher
 from training import numerics as declared
+from training.checkpoints import LOSSES, MODEL, OPTIMIZER
 from training.guard import SKIPPED
-from training.pretrain import job_of
+from training.pretrain import NOT_ALWAYS, job_of
 from training.recipes import PretrainRecipe
 
 CLOSE = 1e-2  # relative: bf16 on other kernels differs by some 1e-3 after a few steps
-FILES = ("model.safetensors", "optimizer.safetensors", "losses.arrow")
+FILES = (MODEL, OPTIMIZER, LOSSES)
 
 
 def replay(model: Artifact, step: int, say: Callable[[str], None] = print) -> dict[str, Any]:
@@ -88,7 +89,7 @@ def _taken(model: Artifact, step: int, scratch: Path, say: Callable[[str], None]
     state = _State(Run(task, recipe, scratch, {}, job.identity, device, say=lambda line: None))
     start = nearest(model, step)
     if start is not None:
-        for name in (*FILES, *([SKIPPED] if SKIPPED in start.names() else [])):
+        for name in (*FILES, *(name for name in NOT_ALWAYS if name in start.names())):
             shutil.copyfile(start.local(name), scratch / name)
         facts = {"step": start.facts["step"], "consumption": start.facts["consumption"]}
         state.load(

@@ -16,10 +16,12 @@ import torch.distributed as dist
 from pipelines import consumption
 from pipelines.provenance.tables import read_table, write_table
 from training import checkpoints, fp8, guard, sharded
+from training.ahead import apart
 from training.models.names import ours, published
 from training.optimizers import optimizer, optimizer_state, restore
 from training.parallel import Sharded, copied, fill, parallel, recompute
 from training.records import Meter, Row, Waiting, losses_table, rows_of
+from training.weights import save_weights
 from training.writing import Writer
 
 if TYPE_CHECKING:
@@ -128,7 +130,7 @@ class State:
     def _whole(self) -> Callable[[Path, Finish | None], checkpoints.Checkpoint] | None:
         """Everything that a checkpoint is made of, copied, and what writes it; nothing where it is not written."""
         state, is_kept = self._state(), self.run.rank == 0
-        weights = copied(self.network.state_dict(), is_kept=is_kept)
+        weights, further = apart(copied(self.network.state_dict(), is_kept=is_kept))
         moments = copied(optimizer_state(self.network, self.optimizer), is_kept=is_kept)
         if not is_kept:
             return None
@@ -138,6 +140,8 @@ class State:
         def write(root: Path, also: Finish | None) -> checkpoints.Checkpoint:
             def finish(folder: Path) -> None:
                 skipped(folder)
+                if further:
+                    save_weights(folder / checkpoints.AHEAD, further, {**header, "step": str(state["step"])})
                 if also:
                     also(folder)
 
@@ -194,7 +198,7 @@ class State:
             fill(self.network, shards)
             restore(self.network, self.optimizer, shards, taken)
         else:
-            fill(self.network, ours(self.network.recipe, found.model()))
+            fill(self.network, ours(self.network.recipe, found.model()) | found.ahead())
             restore(self.network, self.optimizer, found.optimizer(), taken)
         self.step, self.consumed = found.step, bytes.fromhex(found.state["consumption"])
         self.unchained, self.waiting = [], []

@@ -170,13 +170,11 @@ class Trunk(nn.Module):
             documents_BT: number of the document of each token, which then sees no other document.
         """
         # the residual stream is float32, also where a sharded embedding is gathered in bf16
-        x_BTD, angles = self.embed_tokens(tokens_BT).float(), None
-        if self.embed_positions is None:
-            angles = self._angles(tokens_BT, cache, documents_BT)
-        else:
+        x_BTD = self.embed_tokens(tokens_BT).float()
+        if self.embed_positions is not None:
             positions_BT = _positions(tokens_BT, cache, documents_BT).clamp(min=0)  # padding on the left: 0
             x_BTD = x_BTD + self.embed_positions(positions_BT)
-        mask = self._mask(tokens_BT, cache, lengths_B, documents_BT)
+        angles, mask = self.sight(tokens_BT, documents_BT, cache, lengths_B)
         for block in self.layers:
             if self.recomputed and self.training:
                 x_BTD = checkpoint(block, x_BTD, angles, cache, mask, use_reentrant=False)
@@ -185,6 +183,12 @@ class Trunk(nn.Module):
         if cache is not None:
             cache.length += tokens_BT.shape[1]
         return self.norm(x_BTD)
+
+    def sight(self, tokens_BT: Tensor, documents_BT: Tensor | None, cache: KVCache | None = None,
+              lengths_B: Tensor | None = None) -> tuple[Angles | None, sight.Mask]:  # fmt: skip
+        """By how much queries and keys are turned (None: positions are learned), and who sees whom."""
+        angles = None if self.embed_positions is not None else self._angles(tokens_BT, cache, documents_BT)
+        return angles, self._mask(tokens_BT, cache, lengths_B, documents_BT)
 
     def _mask(self, tokens_BT: Tensor, cache: KVCache | None, lengths_B: Tensor | None,
               documents_BT: Tensor | None) -> sight.Mask:  # fmt: skip
