@@ -208,12 +208,20 @@ def chunks(path: Path) -> Iterator[bytes]:
 
 
 def section(path: Path, start: int, stop: int) -> Iterator[bytes]:
-    """The bytes of a file from ``start`` up to ``stop``, as they are, in pieces of bounded size."""
+    """The bytes of a file from ``start`` up to ``stop``, as they are, in pieces of bounded size.
+
+    Raises:
+        ValueError: if the file ends before ``stop``: what is missing must not vanish without a word.
+    """
     with path.open("rb") as file:
         file.seek(start)
         while start < stop and (chunk := file.read(min(CHUNK_BYTES, stop - start))):
             yield chunk
             start += len(chunk)
+    if start < stop:
+        raise ValueError(
+            f"{path} ends at byte {start}, and had {stop} when it was cut. It changed while it was read; run again."
+        )
 
 
 def whole(path: Path, max_bytes: int) -> Whole:

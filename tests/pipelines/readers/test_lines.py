@@ -68,3 +68,11 @@ def test_a_line_beyond_every_bound_is_one_span_in_bounded_memory(tmp_path):
     tracemalloc.stop()
     assert cut == [(0, (64 << 20) + 3, 1)]
     assert peak < 8 << 20
+
+
+def test_a_file_that_became_shorter_since_it_was_cut_is_an_error(tmp_path):
+    (tmp_path / "f").write_bytes(b"one\ntwo\nthree\nfour\n")
+    cut = spans(tmp_path / "f", 8)
+    (tmp_path / "f").write_bytes(b"one\ntwo\nth")
+    with pytest.raises(ValueError, match=r"ends at byte 10, and had 19 when it was cut.*run again"):
+        [line for span in cut for line in lines(tmp_path / "f", 20, span)]
