@@ -55,6 +55,20 @@ def fail_in_worker(folder, number):
     wait_for((folder.parent / STOP).is_dir)
 
 
+class TwoSidedError(Exception):
+    """Python takes it apart into its message alone, and cannot put that together again."""
+
+    def __init__(self, message, place):
+        super().__init__(message)
+        self.place = place
+
+
+def fail_strangely_in_worker(folder, number):
+    if is_worker():
+        raise TwoSidedError("the shelf is full", "left")
+    wait_for((folder.parent / STOP).is_dir)
+
+
 def finished(folder):
     return [p for p in folder.glob("*/*") if not p.name.endswith(UNFINISHED)]
 
@@ -104,6 +118,36 @@ def test_nobody_begins_a_task_after_one_has_failed(tmp_path):
     with pytest.raises(ValueError, match="this worker is no good"):
         run_tasks(fail_in_worker, [Task(f"{n}", (n,)) for n in range(9)], tmp_path, workers=2)
     assert len(finished(tmp_path)) == 1, "the one that this process had begun"
+
+
+def test_an_error_that_cannot_travel_is_told_and_is_no_kill(tmp_path):
+    with pytest.raises(TaskError, match=r"^a worker raised TwoSidedError: the shelf is full$"):
+        run_tasks(fail_strangely_in_worker, [Task("a", (0,)), Task("b", (1,))], tmp_path, workers=2)
+
+
+def test_a_task_that_another_does_stops_nobody_whatever_it_is_called(tmp_path):
+    for name in ("stop", "0", " "):
+        (tmp_path / f"{name}{UNFINISHED}").mkdir()
+        work_off(write, [Task(name, ("t", "")), Task(f"after {name}", ("t", ""))], tmp_path)
+    assert sorted(path.parent.name for path in tmp_path.glob("*/t")) == ["after  ", "after 0", "after stop"]
+
+
+def test_what_stopped_an_earlier_attempt_does_not_stop_the_next(tmp_path):
+    (tmp_path / f"{PIECE_BYTES}.{CUT}" / STOP).mkdir(parents=True)
+    run_tasks(write, TASKS, tmp_path, workers=1)
+    assert len(finished(tmp_path)) == 5
+
+
+def test_a_listener_that_takes_its_time_is_told_less_often(tmp_path, monkeypatch):
+    clock, told = [0.0], []
+    monkeypatch.setattr("pipelines.tasks.time.monotonic", lambda: clock[0])
+
+    def tell(done, total):
+        told.append((done, total))
+        clock[0] += 10.0  # seconds
+
+    run_tasks(write, TASKS, tmp_path, workers=1, tell=tell)
+    assert told == [(0, 5), (5, 5)]
 
 
 def test_two_processes_share_the_tasks_and_each_is_done_once(tmp_path):
