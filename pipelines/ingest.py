@@ -84,7 +84,10 @@ def ingest(recipe: IngestRecipe, draft: Draft, *, path: Path | str | None = None
 def _tasks(recipe: IngestRecipe, found: Listing) -> list[Task]:
     """Small files together, so that a source of 100,000 files is no 100,000 tasks."""
     groups = grouped((unit, unit.num_bytes) for unit in units(recipe, found))
-    return [Task(f"{n:06d}", (recipe, found.only(group), group)) for n, group in enumerate(groups)]
+    return [
+        Task(f"{n:06d}", (recipe, files, group))
+        for n, (files, group) in enumerate(zip(found.apart(groups), groups, strict=True))
+    ]
 
 
 def read_piece(folder: Path, recipe: IngestRecipe, found: Listing, group: Sequence[Unit]) -> None:

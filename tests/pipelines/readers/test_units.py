@@ -3,6 +3,8 @@
 import gzip
 import json
 import tracemalloc
+from itertools import islice
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
@@ -10,8 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
+from pipelines.provenance.manifest import FileEntry
 from pipelines.readers import crawl, pages
-from pipelines.sources import IngestRecipe, Unit, listing, source_records, unit_records, units
+from pipelines.readers.streams import Stream
+from pipelines.sources import IngestRecipe, Listing, Unit, listing, source_records, unit_records, units
 
 READERS = ["jsonl", "csv", "parquet", "arrow", "text", "html", "warc", "wikipedia"]
 
@@ -56,12 +60,44 @@ def test_a_large_file_of_lines_is_many_units(tmp_path, monkeypatch):
     assert [record.uri for record in whole] == [f"f.jsonl#L{n}" for n in range(1, 501)]
 
 
+def test_the_first_records_of_a_large_file_of_lines_are_there_before_its_end_is_read(tmp_path, monkeypatch):
+    """A look at a dump of 100 GB, as ``stemma source add`` takes it, is no reading of it."""
+    (tmp_path / "f.jsonl").write_text('{"text": "a line"}\n' * 500)
+    monkeypatch.setattr("pipelines.sources.PIECE_BYTES", 1000)
+    monkeypatch.setattr("pipelines.readers.streams.CHUNK_BYTES", 100)
+    read, stream = [], Stream.__iter__
+    monkeypatch.setattr(Stream, "__iter__", lambda self: (read.append(len(c)) or c for c in stream(self)))
+    found = listing(recipe("jsonl"), tmp_path, is_hashed=False)
+    assert [r.uri for r in islice(source_records(recipe("jsonl"), found), 3)] == [f"f.jsonl#L{n}" for n in (1, 2, 3)]
+    assert sum(read) <= 200
+
+
+def test_every_group_of_units_is_sent_its_own_files_in_time_linear_in_their_number():
+    entries = [FileEntry(path=f"{n}.txt", bytes=1, blake3="0" * 64) for n in range(500)]
+    looked_at = []
+
+    class Files(list):
+        def __iter__(self):
+            looked_at.append(len(self))
+            return super().__iter__()
+
+    groups = [
+        [Unit("3.txt", 0), Unit("3.txt", 1)],
+        [Unit("3.txt", 2), Unit("4.txt")],
+        *([Unit("0.txt")] for _ in "abc"),
+    ]
+    apart = list(Listing(Path(), Files(entries), ["ignored"]).apart(groups))
+    assert [[f.path for f in one.files] for one in apart] == [["3.txt"], ["3.txt", "4.txt"], *[["0.txt"]] * 3]
+    assert not any(one.ignored for one in apart)
+    assert sum(looked_at) == 500
+
+
 def test_the_files_of_a_distribution_are_units_with_its_licence():
     said = IngestRecipe(reader="installed-docs", source="pypi-docs.blake3", snapshot=_version("blake3"))
     found = listing(said, None)
     cut = units(said, found)
     assert cut == [Unit(file.path, -1, file.bytes) for file in found.files]
-    apart = [record for unit in cut for record in unit_records(said, found.only([unit]), unit)]
+    apart = [record for unit in cut for record in unit_records(said, next(found.apart([[unit]])), unit)]
     assert apart == list(source_records(said, found))
     assert {record.licence for record in apart} == {found.licence}
 
