@@ -9,6 +9,7 @@ how the stage cuts its work, never on how many workers there are.
 from __future__ import annotations
 
 import contextlib
+import copy
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -18,7 +19,6 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -195,8 +195,8 @@ def _help(work: Callable[..., None], tasks: Sequence[Task], folder: Path) -> Non
         work_off(work, tasks, folder)
     except Exception as error:
         try:
-            ForkingPickler.loads(ForkingPickler.dumps(error))
-        except Exception:  # noqa: BLE001  whatever their own way of pickling raises
+            copy.deepcopy(error)  # takes it apart and puts it together, as the way through a pipe does
+        except Exception:  # noqa: BLE001  whatever that raises is its own affair
             raise TaskError(f"a worker raised {type(error).__name__}: {error}") from error
         raise
 
