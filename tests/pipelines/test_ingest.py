@@ -102,8 +102,10 @@ def test_neither_the_number_of_workers_nor_the_size_of_pieces_changes_a_byte(tmp
     one = made(tmp_path / "one", tmp_path / "data")
     assert one.counts["quarantined"] == 6
     assert one.counts["seen"] == 66
+    monkeypatch.setattr("pipelines.readers.streams.CHUNK_BYTES", 100)
     for workers, piece_bytes in ((1, 1), (2, 200), (8, 1), (8, 700)):
         monkeypatch.setattr("pipelines.tasks.PIECE_BYTES", piece_bytes)
+        monkeypatch.setattr("pipelines.sources.PIECE_BYTES", piece_bytes)  # large files are cut inside, too
         again = made(tmp_path / f"{workers}.{piece_bytes}", tmp_path / "data", workers=workers)
         assert again.digest == one.digest
 
