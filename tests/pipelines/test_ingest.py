@@ -1,7 +1,12 @@
 """Ingest: every record has a name and a fate, however its files are split and whoever reads them."""
 
 import json
+import os
+import subprocess
+import sys
 import threading
+import time
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
@@ -155,6 +160,54 @@ def test_a_killed_ingest_goes_on_where_it_was(tmp_path, monkeypatch):
         if thread.name == "forget":
             thread.join()
     assert list((store.scratch / "pieces").iterdir()) == []
+
+
+STAGE = """
+import pathlib, sys
+import pipelines.ingest as stage, pipelines.readers.streams, pipelines.sources, pipelines.tasks
+from pipelines.provenance.manifest import Key
+from pipelines.provenance.memo import build
+from pipelines.provenance.store import Store
+pipelines.tasks.PIECE_BYTES = pipelines.sources.PIECE_BYTES = 4000
+pipelines.readers.streams.CHUNK_BYTES = 1000
+store, data = map(pathlib.Path, sys.argv[1:3])
+recipe = pipelines.sources.IngestRecipe(reader="jsonl", source="notes", snapshot="1", id_field="id")
+told = []
+def make(draft):
+    draft.tell = lambda done, total: told.append(done)
+    return stage.ingest(recipe, draft, path=data, workers=2)
+if __name__ == "__main__":
+    built = build(Store(store), Key("raw_documents", "notes/1"), stage.INGEST_VERSION, recipe, [], make)
+    print(told[0], built.artifact.digest)
+"""
+
+
+@pytest.mark.parametrize("done_before", [1, 10, 60])
+def test_a_stage_of_two_processes_that_is_killed_outright_does_the_rest_and_no_more(tmp_path, done_before):
+    """SIGKILL of the stage itself, while its pieces come; those that were done are not done again."""
+    write_lines(tmp_path / "data" / "a.jsonl", [{"id": f"{n}", "text": f"{n} words. " * 9} for n in range(4000)])
+    (tmp_path / "stage.py").write_text(STAGE)
+    here = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+
+    def command(store):
+        return [sys.executable, str(tmp_path / "stage.py"), str(tmp_path / store), str(tmp_path / "data")]
+
+    def pieces():
+        return [*(tmp_path / "store" / "scratch" / "pieces").glob("*/*/[0-9][0-9][0-9][0-9][0-9][0-9]")]
+
+    with subprocess.Popen(command("store"), env=here, stdout=subprocess.PIPE) as process:
+        while process.poll() is None and len(pieces()) <= done_before:
+            time.sleep(0.001)
+        process.kill()
+    kept = len(pieces())
+    assert kept > done_before, "it ended before it was killed"
+    resumed, whole = (
+        subprocess.run(command(store), env=here, capture_output=True, text=True, check=True).stdout.split()
+        for store in ("store", "whole")
+    )
+    assert int(resumed[0]) >= kept
+    assert int(whole[0]) == 0
+    assert resumed[1] == whole[1]
 
 
 def test_batches_are_cut_by_bytes_so_that_books_do_not_fill_the_memory(tmp_path, monkeypatch):
