@@ -158,23 +158,25 @@ def _gathered(held: Callable[[], dict[str, Any]], folder: Path) -> tuple[Write, 
 
 
 def _dcp(held: Callable[[], dict[str, Any]], folder: Path) -> tuple[Write, Read]:
-    import torch.distributed.checkpoint as dcp
+    from torch.distributed.checkpoint.state_dict_loader import load
+    from torch.distributed.checkpoint.state_dict_saver import save
 
     def write(number: int) -> Callable[[], Any]:
-        dcp.save(held(), checkpoint_id=str(folder / f"dcp-{number}"))
+        save(held(), checkpoint_id=str(folder / f"dcp-{number}"))
         return lambda: None
 
-    return write, _without_gradients(lambda number: dcp.load(held(), checkpoint_id=str(folder / f"dcp-{number}")))
+    return write, _without_gradients(lambda number: load(held(), checkpoint_id=str(folder / f"dcp-{number}")))
 
 
 def _dcp_async(held: Callable[[], dict[str, Any]], folder: Path) -> tuple[Write, Read]:
-    import torch.distributed.checkpoint as dcp
+    from torch.distributed.checkpoint.state_dict_loader import load
+    from torch.distributed.checkpoint.state_dict_saver import async_save
 
     def write(number: int) -> Callable[[], Any]:
-        future: Any = dcp.async_save(held(), checkpoint_id=str(folder / f"dcp_async-{number}"))
+        future: Any = async_save(held(), checkpoint_id=str(folder / f"dcp_async-{number}"))
         return future.result
 
-    return write, _without_gradients(lambda number: dcp.load(held(), checkpoint_id=str(folder / f"dcp_async-{number}")))
+    return write, _without_gradients(lambda number: load(held(), checkpoint_id=str(folder / f"dcp_async-{number}")))
 
 
 def _without_gradients(read: Read) -> Read:
