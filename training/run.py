@@ -37,7 +37,7 @@ def main(arguments: list[str] | None = None) -> None:
     die_with_parent(signal.SIGKILL, int(launcher) if launcher else None)
     job = Job.read(parser.parse_args(arguments).job)
     try:
-        with stopping.on_sigterm() as asked, trouble.explained(job.recipe, job.numerics, job.directory):
+        with stopping.on_request() as asked, trouble.explained(job.recipe, job.numerics, job.directory):
             train(job, asked)
     except stopping.Stopped as stopped:  # the exit code is 0: who asked got what was asked for
         _tell_failure(job, stopped)

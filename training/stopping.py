@@ -1,7 +1,8 @@
 """Stopping: ends of a run before the end of its plan, because it learns no more or because somebody asks.
 
-A scheduler that wants its machine back sends SIGTERM: the run takes the step that it is in to its end, writes a
-checkpoint and exits with 0, and the next start goes on from there.
+A scheduler that wants its machine back sends SIGTERM, which Dagster hands down as SIGINT; a terminal's Ctrl-C is that as
+well. The run takes the step that it is in to its end, writes a checkpoint and exits with 0, and the next start goes on
+from there.
 """
 
 from __future__ import annotations
@@ -38,11 +39,19 @@ def is_over(evaluations: Sequence[dict[str, Any]], patience: int) -> bool:
 
 
 @contextmanager
-def on_sigterm() -> Iterator[Callable[[], bool]]:
-    """Whether the process was asked to stop meanwhile."""
+def on_request() -> Iterator[Callable[[], bool]]:
+    """Whether the process was asked to stop meanwhile, by SIGTERM or SIGINT; a second SIGINT ends it at once."""
     asked = threading.Event()
-    before = signal.signal(signal.SIGTERM, lambda *_: asked.set())
+
+    def ask(number: int, frame: object) -> None:
+        del frame
+        asked.set()
+        if number == signal.SIGINT:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield asked.is_set
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -94,6 +94,20 @@ def test_signals_that_a_server_in_the_background_ignores_end_the_trainer(world, 
     assert latest(job.directory / "rolling", say=lambda line: None) is not None
 
 
+def test_an_interrupted_trainer_keeps_the_step_that_it_has_taken(world, tmp_path):
+    """Dagster hands the SIGTERM of a scheduler down as SIGINT, which a terminal's Ctrl-C is too."""
+    job = small_job(world, tmp_path, steps=4000, checkpoint_every=4000)
+    with subprocess.Popen(command(1, ["--job", str(job.write())], os.getpid()), cwd=ROOT,
+                          env=os.environ | environment(job), stdout=subprocess.DEVNULL) as process:  # fmt: skip
+        assert wait_for((job.directory / "metrics.jsonl").exists, 60)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 0
+    assert json.loads((job.directory / "failure.json").read_text())["kind"] == "Stopped"
+    kept = latest(job.directory / "rolling", say=lambda line: None)
+    assert kept is not None
+    assert 0 < kept.step < 4000
+
+
 def test_one_process_needs_no_torchrun(monkeypatch):
     monkeypatch.delenv("STEMMA_TORCHRUN", raising=False)
     assert trainer(1, ["--job", "x"])[1:] == ["-m", "training.run", "--job", "x"]
