@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from training.models.blocks import KVCache, RMSNorm, rotary_frequencies, rotated
 from training.models.config import from_hf_config, hf_config
 from training.models.gpt import GPT, initialise
+from training.models.names import published
 from training.models.recipe import RMS_NORM_EPS, GPTRecipe
 
 SMALL = GPTRecipe(vocab_size=100, sequence_length=24, layers=2, width=32, heads=4, kv_heads=2, mlp_width=48)
@@ -57,6 +58,28 @@ def test_logits_are_those_of_transformers_to_the_bit(kv_heads, qk_norm):
     assert (found.missing_keys, found.unexpected_keys) == (["lm_head.weight"], [])  # tied
     with torch.no_grad():
         assert torch.equal(theirs(tokens(3, 24)).logits, ours(tokens(3, 24)))
+
+
+@pytest.mark.parametrize(
+    "fields", [{}, {"qk_norm": True, "kv_heads": 1}, {"tied": False}, {"blocks": "gpt2", "kv_heads": 4}]
+)
+def test_gradients_are_those_of_transformers(fields):
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    recipe = SMALL.model_copy(update=fields)
+    ours = model(recipe)
+    theirs = AutoModelForCausalLM.from_config(AutoConfig.for_model(**hf_config(recipe, 0, 1))).eval()
+    found = theirs.load_state_dict(published(recipe, ours.state_dict()), strict=False)
+    assert [name for name in found.missing_keys if name != "lm_head.weight"] == []
+    batch = tokens(3, 25) % 98 + 2  # transformers learns nothing of the padding token, 1, which is never read
+    ours.loss(batch).backward()
+    logits = theirs(batch[:, :-1]).logits
+    torch.nn.functional.cross_entropy(logits.flatten(0, 1), batch[:, 1:].flatten(), reduction="sum").backward()
+    here = published(recipe, {name: weight.grad for name, weight in ours.named_parameters()})
+    there = {name: weight.grad for name, weight in theirs.named_parameters()}
+    assert here.keys() == there.keys()
+    for name, gradient in here.items():
+        assert torch.allclose(gradient, there[name], atol=1e-5), name
 
 
 def test_config_round_trips_and_counts_parameters():

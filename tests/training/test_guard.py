@@ -8,10 +8,10 @@ import math
 
 import pytest
 import torch
-from jobs import Interrupted, launch_in_process, small_model, stopping
+from jobs import Interrupted, in_process, launch_in_process, small_job, small_model, stopping
 from test_step import RECIPE, Answers, poisoned
 
-from training import batches, checkpoints, guard
+from training import batches, checkpoints, guard, loop
 from training.guard import NonFiniteLossError, objection
 from training.loop import Run
 from training.recipes import OptimisationRecipe
@@ -99,6 +99,26 @@ def test_a_run_that_was_killed_skips_the_same_and_ends_alike(tmp_path):
     assert [row["step"] for row in cut.table(guard.SKIPPED).to_pylist()] == [2, 3]
     for one, other in ((cut.model(), whole.model()), (cut.optimizer(), whole.optimizer())):
         assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_spike_of_the_loss_is_skipped_and_a_killed_run_skips_it_too(world, tmp_path, monkeypatch):
+    backward = loop._State._backward
+
+    def spiking(state, batch, scale):
+        loss = backward(state, batch, scale)
+        return loss * 10 if batch.step == 30 else loss
+
+    monkeypatch.setattr(loop._State, "_backward", spiking)
+    fields = {"steps": 34, "max_skips": 2, "spike_deviations": 6.0}
+    whole = in_process(small_job(world, tmp_path / "whole", **fields))
+    (skipped,) = whole.table(guard.SKIPPED).to_pylist()
+    assert (skipped["step"], skipped["reason"]) == (30, "spike")
+    assert whole.losses()["step"].to_pylist() == [*range(1, 30), *range(31, 35)]
+    for after in (29, 30, 31):
+        job = small_job(world, tmp_path / f"{after}", **fields)
+        with stopping(after), pytest.raises(Interrupted):
+            in_process(job)
+        assert in_process(job).state["files"] == whole.state["files"]
 
 
 def test_too_many_skips_end_the_run_with_what_to_do(tmp_path):

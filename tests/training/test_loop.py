@@ -43,6 +43,29 @@ def test_interrupted_and_resumed_ends_with_the_bytes_of_the_uninterrupted(world,
     assert latest(job.directory / "rolling").state == whole.state
 
 
+@pytest.mark.parametrize("beside", [-1, 0, 1])
+def test_an_interruption_at_the_edge_of_an_epoch_changes_no_byte(world, tmp_path, beside):
+    fields = {"steps": 85, "dropout": 0.1, "microbatch": 3}
+    job = small_job(world, tmp_path / "cut", **fields)
+    edge = first_rereading(job.plan)
+    assert 1 < edge < 84
+    whole = in_process(small_job(world, tmp_path / "whole", **fields))
+    with pytest.raises(Interrupted), stopping(after=edge + beside):
+        in_process(job)
+    assert in_process(job).state["files"] == whole.state["files"]
+
+
+def first_rereading(plan):
+    """The first step that reads a sequence again."""
+    seen = set()
+    for step in range(1, plan.num_steps + 1):
+        read = {*zip(*(found.tolist() for found in plan.sequences(plan.slots(step))), strict=True)}
+        if read & seen:
+            return step
+        seen |= read
+    raise AssertionError("every sequence is read once")
+
+
 def test_dropout_is_really_on_and_accumulation_changes_no_data(world, tmp_path):
     plain = in_process(small_job(world, tmp_path / "a"))
     dropped = in_process(small_job(world, tmp_path / "b", dropout=0.2))
