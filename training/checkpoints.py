@@ -7,6 +7,7 @@ the one before, and said so.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -27,6 +28,7 @@ if TYPE_CHECKING:  # a stage opens checkpoints without torch
 
 MODEL, OPTIMIZER, LOSSES, STATE = "model.safetensors", "optimizer.safetensors", "losses.arrow", "state.json"
 WRITING = ".writing-"
+GONE = "-gone"
 AHEAD = "ahead.safetensors"  # of a run that learns further tokens (see ahead.py)
 KEEP = 2  # rolling ones: the newest may be torn, the one before it is then not far
 FORMAT = 1
@@ -124,11 +126,17 @@ def begun(root: Path, step: int) -> Path:
 
 @contextmanager
 def whole_or_gone(folder: Path) -> Iterator[None]:
-    """Fill a directory; where there is no room, what was written does not stay to take it."""
+    """Fill a directory; where that fails, what was written does not stay to take room.
+
+    It loses its name at once, which tells every process that fills it: its removal fails where one of them makes a file.
+    """
     try:
         yield
-    except OSError:
-        shutil.rmtree(folder, ignore_errors=True)
+    except BaseException:
+        gone = folder.with_name(f"{folder.name}{GONE}")
+        with contextlib.suppress(OSError):  # another process was first
+            folder.rename(gone)
+        shutil.rmtree(gone, ignore_errors=True)
         raise
 
 
@@ -178,11 +186,20 @@ def opened(path: Path, part: int = 0, parts: int = 1) -> Checkpoint:
     return Checkpoint(path, state)
 
 
-def latest(
-    root: Path, say: Callable[[str], None] = print, look: Callable[[Path], Checkpoint] = opened
+def latest(root: Path, say: Callable[[str], None] = print) -> Checkpoint | None:
+    """The newest checkpoint that is whole, or None."""
+    return first_whole(newest_first(root), say)
+
+
+def newest_first(root: Path) -> list[Path]:
+    return sorted(root.glob("step-*"), reverse=True)
+
+
+def first_whole(
+    paths: Sequence[Path], say: Callable[[str], None] = print, look: Callable[[Path], Checkpoint] = opened
 ) -> Checkpoint | None:
-    """The newest checkpoint that is whole, or None; ``look`` opens one or raises."""
-    for path in sorted(root.glob("step-*"), reverse=True):
+    """The first of some checkpoints that is whole, or None; ``look`` opens one or raises."""
+    for path in paths:
         try:
             return look(path)
         except CheckpointError as error:

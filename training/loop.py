@@ -195,10 +195,9 @@ class _State(State):
         if not (run.patience and over):
             return None
         self.is_over = True
-        if (done := checkpoints.latest(run.directory / FINAL, run.say)) is not None:
+        if (done := self.latest(run.directory / FINAL)) is not None:
             return done
-        self._barrier()
-        found, evaluations = checkpoints.latest(run.directory / BEST, run.say), self.evaluations
+        found, evaluations = self.latest(run.directory / BEST), self.evaluations
         if found is None:
             raise checkpoints.CheckpointError(
                 f"{run.directory / BEST} holds no whole checkpoint. Remove {run.directory}."
@@ -224,7 +223,8 @@ class _State(State):
             asked = bool(votes > 0)
         if asked:
             self.drain()
-            self._save(milestone=False, ended=False)
+            if self.kept != self.step:  # who asks may not wait for another one, nor for the removal of this one
+                self._save(milestone=False, ended=False)
             self.settle()
             raise stopping.Stopped(f"asked to stop: step {self.step} is taken and kept. Start again to go on.")
 
@@ -259,10 +259,6 @@ class _State(State):
             self.run.say(f"step {self.step} evaluated: {told}")
         self.started()
 
-    def _barrier(self) -> None:
-        if self.run.world_size > 1:
-            dist.barrier()
-
     # -- checkpoints -----------------------------------------------------------------------------------------
 
     def _save(self, milestone: bool, ended: bool) -> checkpoints.Checkpoint | None:
@@ -280,7 +276,7 @@ class _State(State):
         """Go on from the newest whole checkpoint, if there is one."""
         if self.run.rank == 0:
             checkpoints.sweep(self.rolling)  # of a run that was killed while it wrote
-        found = self.latest()
+        found = self.latest(self.rolling)
         if found is None:
             return
         if found.state["identity"] != self.run.identity:

@@ -8,10 +8,10 @@ same directory. (torch.distributed.checkpoint pickles its metadata; nothing here
 from __future__ import annotations
 
 import re
-import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import safe_open
@@ -20,7 +20,7 @@ from torch.distributed.tensor import DTensor
 from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
 
 from pipelines.provenance.manifest import FileEntry, file_entry
-from training.checkpoints import CheckpointError, sync
+from training.checkpoints import CheckpointError, sync, whole_or_gone
 from training.weights import save_weights
 
 NAME = re.compile(r"shard-(\d{5})-of-(\d{5})\.safetensors")
@@ -60,17 +60,15 @@ def write_share(
     """
     name = name_of(rank, world_size)
     try:
-        save_weights(folder / name, tensors, header)
-        sync(folder / name)
-        entry = file_entry(folder, name)
-        unfinished = folder / f".{name}{NOTE}"
-        unfinished.write_text(entry.model_dump_json(), encoding="utf-8")
-        unfinished.rename(folder / f"{name}{NOTE}")
-    except OSError as error:
-        if not folder.exists():
-            raise _gone(folder) from error
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
+        with whole_or_gone(folder):
+            save_weights(folder / name, tensors, header)
+            sync(folder / name)
+            entry = file_entry(folder, name)
+            unfinished = folder / f".{name}{NOTE}"
+            unfinished.write_text(entry.model_dump_json(), encoding="utf-8")
+            unfinished.rename(folder / f"{name}{NOTE}")
+    except FileNotFoundError as error:  # it had lost its name before
+        raise _gone(folder) from error
 
 
 def written(folder: Path, world_size: int, is_given_up: Callable[[], bool]) -> list[FileEntry]:
@@ -128,8 +126,11 @@ class Shards(Mapping[str, Rows]):
     """The tensors of a sharded checkpoint by name; nothing is read before it is asked for."""
 
     def __init__(self, folder: Path) -> None:
-        files = [safe_open(str(path), framework="pt") for path in files_of(folder)]
-        self._files = {name: [file for file in files if name in file.keys()] for file in files for name in file.keys()}
+        self._files: dict[str, list[Any]] = {}  # those in which a tensor has rows
+        for path in files_of(folder):
+            file = safe_open(str(path), framework="pt")
+            for name in file.keys():
+                self._files.setdefault(name, []).append(file)
 
     def __getitem__(self, name: str) -> Rows:
         return Rows([file.get_slice(name) for file in self._files[name]])

@@ -45,7 +45,7 @@ class State:
         self.parallel = parallel(run.task.objective, run.world_size, run.sharding, run.recipe.dtype)
         self.optimizer = optimizer(self.network, run.recipe)
         self.forward = torch.compile(self.parallel.module) if run.recipe.compile == "on" else self.parallel.module
-        self.step = 0
+        self.step, self.kept = 0, 0  # kept: step of the last rolling checkpoint that was begun
         self.is_over = False
         self.consumed = consumption.START
         self.evaluations: list[dict[str, Any]] = []
@@ -81,16 +81,20 @@ class State:
         write = self._whole() if milestones or not is_sharded else None
         roll = self._share() if is_sharded else None
 
-        def work() -> None:
+        def milestone() -> None:  # first: a run goes on after the step of the rolling one, and would never write it
             if write and milestones:
                 write(milestones, None)
+
+        def work() -> None:
             if roll:
-                roll()
+                roll(milestone)
             elif write:
+                milestone()
                 write(self.rolling, None)
             if self.run.rank == 0:
                 checkpoints.prune(self.rolling)
 
+        self.kept = self.step
         self.writer.begin(work)
 
     def settle(self) -> None:
@@ -149,17 +153,18 @@ class State:
 
         return write
 
-    def _share(self) -> Callable[[], None]:
-        """The same of a rolling checkpoint of which every process writes its part."""
+    def _share(self) -> Callable[[Callable[[], None]], None]:
+        """The same of a rolling checkpoint of which every process writes its part, once it has done something else."""
         run, state = self.run, self._state()
         folder = self._gathered(checkpoints.begun(self.rolling, self.step) if run.rank == 0 else None)[0]
         held = sharded.shares({**self.network.state_dict(), **optimizer_state(self.network, self.optimizer)}, run.rank)
         losses, skipped, writer = losses_table(self.rows), self._skipped(), self.writer
 
-        def write() -> None:
-            sharded.write_share(folder, run.rank, run.world_size, held, {**run.header, "step": str(state["step"])})
-            if run.rank == 0:
-                with checkpoints.whole_or_gone(folder):
+        def write(before: Callable[[], None]) -> None:
+            with checkpoints.whole_or_gone(folder):
+                before()
+                sharded.write_share(folder, run.rank, run.world_size, held, {**run.header, "step": str(state["step"])})
+                if run.rank == 0:
                     write_table(folder / checkpoints.LOSSES, losses)
                     skipped(folder)
                     files = sharded.written(folder, run.world_size, writer.is_given_up.is_set)
@@ -172,8 +177,12 @@ class State:
         table = guard.table(self.skipped) if self.skipped else None
         return lambda folder: write_table(folder / guard.SKIPPED, table) if table is not None else None
 
-    def latest(self) -> checkpoints.Checkpoint | None:
-        """The newest rolling checkpoint that is whole; the processes share the reading of its files, and agree."""
+    def latest(self, root: Path) -> checkpoints.Checkpoint | None:
+        """The newest checkpoint that is whole; the processes share the reading of its files, and agree.
+
+        The first one says which there are: another machine may still remember a directory as it was a minute ago.
+        """
+        paths = self._gathered(checkpoints.newest_first(root))[0]
 
         def look(path: Path) -> checkpoints.Checkpoint:
             found, problem = None, ""
@@ -186,7 +195,7 @@ class State:
                 raise checkpoints.CheckpointError(problems[0])
             return found
 
-        return checkpoints.latest(self.rolling, self.run.say, look)
+        return checkpoints.first_whole(paths, self.run.say, look)
 
     def load(self, found: checkpoints.Checkpoint) -> None:
         """Stand where a checkpoint was written."""

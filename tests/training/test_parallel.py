@@ -37,6 +37,28 @@ def full(path, tensors, header):
 sharded.save_weights = full
 run.main(["--job", {path!r}])
 """
+NO_ROOM_FOR_A_MILESTONE = """
+import pathlib
+from training import run, weights
+write = weights.save_weights
+def full(path, tensors, header):
+    write(path, tensors, header)
+    if header["step"] == "10" and "milestones" in path.parts:
+        raise OSError(28, "No space left on device")
+weights.save_weights = full
+run.main(["--job", {path!r}])
+"""
+KILLED_BEFORE_THE_RESULT = """
+import pathlib
+from training import loop, run
+write = loop._State._write
+def killed(state, root, *, ended=False):
+    if root.name == "final":
+        raise SystemExit(3)
+    return write(state, root, ended=ended)
+loop._State._write = killed
+run.main(["--job", {path!r}])
+"""
 WAYS = {"ddp": {}, "fsdp-recomputed": {"sharding": "fsdp", "recompute": True}}
 
 
@@ -56,14 +78,19 @@ def run(job):
     return last_checkpoint(job, print), done.stdout
 
 
+def scripted(job, text):
+    """Two processes of a script that is told where the job lies."""
+    job.directory.mkdir(parents=True, exist_ok=True)
+    script = job.directory / "script.py"
+    script.write_text(text.format(path=str(job.write())))
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)]
+    return subprocess.run(torchrun, cwd=ROOT, env=os.environ | environment(job), capture_output=True, text=True,
+                          check=False, timeout=300)  # fmt: skip
+
+
 def stopped_at_ten(job):
     """Its last checkpoint, after two processes were asked to stop."""
-    script = job.directory / "asked_to_stop.py"
-    script.parent.mkdir(exist_ok=True)
-    script.write_text(ASKED.format(path=str(job.write())))
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)]
-    done = subprocess.run(torchrun, cwd=ROOT, env=os.environ | environment(job), capture_output=True, text=True,
-                          check=False, timeout=300)  # fmt: skip
+    done = scripted(job, ASKED)
     assert done.returncode == 0, done.stderr
     kept = latest(job.directory / "rolling")
     assert kept is not None
@@ -168,6 +195,25 @@ def test_a_process_that_cannot_write_its_share_ends_the_run_with_the_reason(worl
     resumed, said = run(job)
     assert "resumed after step 5" in said
     whole, _ = run(job_of(world, tmp_path / "whole", 2, sharding="fsdp", steps=24))
+    assert resumed.state["files"] == whole.state["files"]
+
+
+def test_a_milestone_without_room_takes_the_sharded_checkpoint_of_its_step_with_it(world, tmp_path):
+    job = job_of(world, tmp_path, 2, sharding="fsdp", milestone_every=5)
+    assert scripted(job, NO_ROOM_FOR_A_MILESTONE).returncode != 0
+    assert json.loads((job.directory / "failure.json").read_text())["kind"] == "FullDiskError"
+    for folder in ("rolling", "milestones"):
+        assert [path.name for path in (job.directory / folder).iterdir()] == ["step-00000005"]
+
+
+def test_a_sharded_run_that_was_killed_before_it_wrote_its_best_as_the_result_writes_it_then(world, tmp_path):
+    fields = {"sharding": "fsdp", "patience": 1, "eval_every": 2, "learning_rate": 0.05, "checkpoint_every": 2}
+    whole, _ = run(job_of(world, tmp_path / "whole", 2, **fields))
+    job = job_of(world, tmp_path / "killed", 2, **fields)
+    assert scripted(job, KILLED_BEFORE_THE_RESULT).returncode != 0
+    assert not (job.directory / "final").exists()
+    resumed, told = run(job)
+    assert "resumed after step" in told
     assert resumed.state["files"] == whole.state["files"]
 
 

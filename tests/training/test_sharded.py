@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from training import checkpoints, sharded
+from training.state import State
 from training.weights import weights_metadata
 
 HEADER = {"run": "r", "step": "5"}
@@ -127,6 +129,58 @@ def test_a_process_without_room_leaves_nothing_and_the_first_one_does_not_wait_f
         sharded.write_share(folder, 2, 3, {"w": torch.ones(2)}, HEADER)
 
 
+@pytest.mark.parametrize("error", [MemoryError(), ValueError("w is bool")])
+def test_whatever_keeps_a_process_from_writing_the_first_one_does_not_wait_for_it(tmp_path, monkeypatch, error):
+    folder = checkpoints.begun(tmp_path, 5)
+    sharded.write_share(folder, 0, 2, {"w": torch.ones(2)}, HEADER)
+    monkeypatch.setattr(sharded, "save_weights", lambda *_: (_ for _ in ()).throw(error))
+    with pytest.raises(type(error)):
+        sharded.write_share(folder, 1, 2, {"w": torch.ones(2)}, HEADER)
+    with pytest.raises(sharded.GoneError):
+        sharded.written(folder, 2, never)
+
+
+def test_a_file_that_another_process_makes_meanwhile_does_not_keep_a_folder_that_is_given_up(tmp_path, monkeypatch):
+    """On a network file system a file that is open elsewhere stays under another name, too."""
+    folder = checkpoints.begun(tmp_path, 5)
+    remove = shutil.rmtree
+
+    def with_a_newcomer(path, **how):
+        remove(path, **how)
+        path.mkdir()  # as if a file had been made between the last look and the removal
+
+    monkeypatch.setattr(checkpoints.shutil, "rmtree", with_a_newcomer)
+    with pytest.raises(OSError, match="No space left"), checkpoints.whole_or_gone(folder):
+        raise OSError(28, "No space left on device")
+    with pytest.raises(sharded.GoneError):
+        sharded.written(folder, 2, never)
+    monkeypatch.undo()
+    checkpoints.sweep(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_header_of_each_file_is_asked_for_its_names_once(tmp_path, monkeypatch):
+    """64 files of 2,000 tensors each: once a name and a file would be 8 million times."""
+    folder = checkpoints.begun(tmp_path, 5)
+    write(folder, parts_of({f"w{n}": torch.randn(6, 2) for n in range(5)}, 3))
+    asked, opening = [], sharded.safe_open
+
+    class Counted:
+        def __init__(self, *where, **how):
+            self.file = opening(*where, **how)
+
+        def keys(self):
+            asked.append(1)
+            return self.file.keys()
+
+        def get_slice(self, name):
+            return self.file.get_slice(name)
+
+    monkeypatch.setattr(sharded, "safe_open", Counted)
+    assert sharded.Shards(folder)["w3"].read(0, 6).shape == (6, 2)
+    assert len(asked) == 3
+
+
 def test_a_run_that_is_given_up_waits_a_while_for_the_others_and_no_longer(tmp_path, monkeypatch):
     folder = checkpoints.begun(tmp_path, 5)
     sharded.write_share(folder, 0, 2, {"w": torch.ones(2)}, HEADER)
@@ -140,3 +194,21 @@ def test_a_run_that_is_given_up_waits_a_while_for_the_others_and_no_longer(tmp_p
     with pytest.raises(sharded.GoneError):
         sharded.written(folder, 2, lambda: True)
     assert time.monotonic() - before < 10
+
+
+def test_a_machine_that_does_not_see_the_newest_checkpoint_yet_goes_on_from_no_other(tmp_path, monkeypatch):
+    for step in (5, 10):
+        folder = checkpoints.begun(tmp_path, step)
+        write(folder, parts_of({"w": torch.randn(6, 2)}, 2))
+        checkpoints.published(folder, {"step": step}, sharded.written(folder, 2, never))
+    of_the_first = checkpoints.newest_first(tmp_path)
+
+    class OnTheSecond(State):
+        def __init__(self):
+            self.run = SimpleNamespace(rank=1, world_size=2, say=lambda line: None)
+
+        def _gathered(self, mine):
+            return [of_the_first, mine] if isinstance(mine, list) else ["", mine]
+
+    monkeypatch.setattr(checkpoints, "newest_first", lambda root: of_the_first[1:])
+    assert OnTheSecond().latest(tmp_path).step == 10

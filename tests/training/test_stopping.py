@@ -8,6 +8,7 @@ from jobs import Interrupted, finished, in_process, launch_in_process, small_job
 from pipelines.consumption import recompute_consumption
 from pipelines.provenance.manifest import file_entry
 from pipelines.provenance.plan import Plan
+from training import checkpoints
 from training.checkpoints import latest
 from training.stopping import Stopped, best, is_over
 from training.trainer import last_checkpoint
@@ -103,3 +104,18 @@ def test_a_run_that_is_asked_to_stop_keeps_its_step_and_goes_on_to_the_same_byte
     assert kept.step == 3
     assert digests(in_process(job)) == digests(whole)
     assert finished(job).step == 12
+
+
+def test_a_run_that_is_asked_to_stop_where_a_checkpoint_is_due_writes_it_once(world, tmp_path, monkeypatch):
+    """Writing it again would begin with its removal, and who asks may not wait for the second."""
+    from training.run import train
+
+    begun, steps = checkpoints.begun, []
+    monkeypatch.setattr(checkpoints, "begun", lambda root, step: (steps.append(step), begun(root, step))[1])
+    job = small_job(world, tmp_path)
+    job.write()
+    asked = iter([False] * 4 + [True])
+    with pytest.raises(Stopped, match="step 5 is taken and kept"):
+        train(job, lambda: next(asked))
+    assert steps == [5]
+    assert latest(job.directory / "rolling").step == 5
