@@ -85,6 +85,8 @@ def device_of(declared: dict[str, Any]) -> torch.device:
         NumericsError: if this machine has other numerics.
     """
     numerics.check(declared)
+    # deterministic matrix products on a GPU need it; here, so that it holds on every machine and for a replay
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.set_num_threads(declared["threads"])
     torch.use_deterministic_algorithms(True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # a debugging aid, slow

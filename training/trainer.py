@@ -88,7 +88,6 @@ def environment(job: Job) -> dict[str, str]:
         # OpenMP threads that wait give their core away after some 50 us instead of milliseconds: on two busy cores (load
         # 4) a demo step went from 1.6-3 to 5-7 thousand tokens a second, on idle ones it stayed at 22 thousand
         "GOMP_SPINCOUNT": os.environ.get("GOMP_SPINCOUNT", "20000"),
-        "CUBLAS_WORKSPACE_CONFIG": ":4096:8",  # deterministic matrix products on a GPU need it
         "TOKENIZERS_PARALLELISM": "false",
     }
 

@@ -12,8 +12,10 @@ import psutil
 import pytest
 from jobs import finished, in_process, small_job
 
+from training import numerics
 from training.checkpoints import latest
 from training.launch import command, elsewhere, trainer
+from training.run import device_of
 from training.trainer import environment
 
 ROOT = Path(__file__).parents[2]
@@ -120,3 +122,10 @@ def test_one_process_needs_no_torchrun(monkeypatch):
     assert elsewhere(4, ["--job", "a b"]).endswith("python -m training.launch --nproc 4 -- --job 'a b'")
     assert trainer(1, ["--job", "x"])[1:] == ["-m", "training.run", "--job", "x"]
     assert elsewhere(1, ["--job", "x"]) == ""
+
+
+def test_a_process_started_by_the_command_alone_has_what_deterministic_products_need(monkeypatch):
+    """On another machine nobody hands down the environment of the stage, nor does anybody to a replay."""
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    device_of(numerics.numerics("off", threads=1))
+    assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
