@@ -103,14 +103,21 @@ class State:
         Raises:
             BaseException: whatever the writing raised, here or in another process, on all of them.
         """
-        error: BaseException | None = None
+        # the first process waits for the files of all: it asks the others before, where a lost one is noticed
+        is_first = self.run.rank == 0
+        told = self._gathered(None if is_first else self._outcome())
+        told[0] = self._gathered(self._outcome() if is_first else None)[0]
+        errors = [found for found in told if found is not None]
+        for found in sorted(errors, key=lambda found: isinstance(found, sharded.GoneError)):
+            raise found
+
+    def _outcome(self) -> BaseException | None:
+        """What the writing raised here, once it has ended."""
         try:
             self.writer.wait()
         except BaseException as raised:  # noqa: BLE001 (travels to all processes)
-            error = raised
-        errors = [found for found in self._gathered(error) if found is not None]
-        for found in sorted(errors, key=lambda found: isinstance(found, sharded.GoneError)):
-            raise found
+            return raised
+        return None
 
     def _gathered(self, mine: Any) -> list[Any]:
         """What each process says, in their order."""

@@ -37,6 +37,17 @@ def full(path, tensors, header):
 sharded.save_weights = full
 run.main(["--job", {path!r}])
 """
+LOST = """
+import os, pathlib, signal
+from training import run, sharded
+write, sharded.GRACE = sharded.save_weights, 1
+def lost(path, tensors, header):
+    if header["step"] == "10" and path.name.startswith("shard-00002"):
+        os.kill(os.getpid(), signal.SIGKILL)
+    write(path, tensors, header)
+sharded.save_weights = lost
+run.main(["--job", {path!r}])
+"""
 NO_ROOM_FOR_A_MILESTONE = """
 import pathlib
 from training import run, weights
@@ -196,6 +207,15 @@ def test_a_process_that_cannot_write_its_share_ends_the_run_with_the_reason(worl
     assert "resumed after step 5" in said
     whole, _ = run(job_of(world, tmp_path / "whole", 2, sharding="fsdp", steps=24))
     assert resumed.state["files"] == whole.state["files"]
+
+
+def test_the_first_process_waits_for_no_file_of_one_that_was_killed(world, tmp_path):
+    job = job_of(world, tmp_path, 2, sharding="fsdp", steps=24)
+    assert scripted(job, LOST).returncode != 0
+    assert json.loads((job.directory / "failure.json").read_text())["kind"] == "LostProcessError"
+    resumed, told = run(job)
+    assert "resumed after step 5" in told
+    assert [path.name for path in (job.directory / "rolling").iterdir() if path.name.startswith(".")] == []
 
 
 def test_a_milestone_without_room_takes_the_sharded_checkpoint_of_its_step_with_it(world, tmp_path):
