@@ -85,7 +85,7 @@ def duplicate_clusters(spec: Spec, corpus: str) -> Blueprint:
 def unique_documents(spec: Spec, corpus: str) -> Blueprint:
     recipe, model = dedup_presets.unique_recipe(spec, corpus)
     return Blueprint(
-        unique.VERSION,
+        unique.version(recipe),
         recipe,
         [*(Key("clean_documents", s) for s in spec.sources_of(corpus)), Key("duplicate_clusters", corpus)],
         lambda inputs, recipe, draft, runtime: unique.unique(inputs[:-1], inputs[-1], recipe, draft, model=model),

@@ -84,9 +84,9 @@ def spans(data, offsets, bounds, whose, goes):
         while unit < goes.size and goes[unit] and whose[unit] == doc:
             unit += 1
         begin, end, start, stop = offsets[doc], offsets[doc + 1], bounds[first], bounds[unit]
-        if start == begin:
-            stop = _behind_blank_lines(data, stop, end)
         while True:
+            if start == begin:
+                stop = _behind_blank_lines(data, stop, end)
             while stop == end and start > begin and _is_white(data[start - 1]):
                 start -= 1
             if count == 0 or out[count - 1, 0] != doc or out[count - 1, 2] < start - begin:

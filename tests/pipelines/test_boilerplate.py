@@ -168,6 +168,9 @@ def test_blank_lines_around_what_was_cut_do_not_stay_alone(corpora):
     recipe = LINES.model_copy(update={"min_documents": 2, "min_words_left": 0})
     artifact = cut(corpora, {"a/1": [FOOT], "b/1": [f"\n{FOOT}\n\n{FOOT}\n\n{FOOT}"]}, recipe)
     assert texts(artifact) == {doc_id("a/1:0"): FOOT, doc_id("b/1:0"): ""}
+    # two lines that go with a blank one between are one beginning, and the blank line behind them goes too
+    artifact = cut(corpora, {"a/1": [FOOT], "b/1": [f"{FOOT}\n\n{FOOT}\n\n{FOOT}\n\nits own"]}, recipe)
+    assert texts(artifact) == {doc_id("a/1:0"): FOOT, doc_id("b/1:0"): "its own"}
 
 
 def test_a_text_of_which_nothing_but_blanks_would_stay_goes_as_a_whole(corpora):

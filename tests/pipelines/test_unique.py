@@ -12,7 +12,7 @@ from test_dedup import LONGER, SHOUTED, TEXT, clustered
 from pipelines import documents, heldout, selection
 from pipelines import unique as unique_documents
 from pipelines.heldout import HeldoutRecipe, hold_out, is_held_out
-from pipelines.unique import UniqueRecipe, unique
+from pipelines.unique import UniqueRecipe, unique, version
 
 SOURCES = {"a/1": [TEXT, "alone here", "and one more"], "b/1": [SHOUTED, "b alone", LONGER, "b more", TEXT]}
 
@@ -128,3 +128,8 @@ def test_rows_are_taken_in_any_order_from_many_batches(corpora, monkeypatch, map
     )  # fmt: skip
     assert out.table(documents.TEXTS)["text"].to_pylist() == [f"text {i}" for i in rows]
     assert out.table(documents.DOCUMENTS)["position"].to_pylist() == (rows + 1).tolist()
+
+
+def test_only_what_cuts_lines_is_of_the_newer_version():
+    """A store without the line rules keeps what it has: the bytes are the same."""
+    assert [version(UniqueRecipe(unit=unit)) for unit in ("off", "lines", "paragraphs")] == ["2", "3", "3"]
